@@ -1,0 +1,1 @@
+"""Holds `caffe_pb2`, the module of Caffe's messages."""

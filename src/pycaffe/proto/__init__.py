@@ -1,0 +1,1 @@
+"""Caffe's files: the message classes, prototxt and weights, read, upgraded and written."""

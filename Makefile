@@ -1,0 +1,54 @@
+# Everything a newcomer types: make demo, make test, make lint, make bench. Each sets up its environment by itself, which
+# takes no time when it is there already. PYTHON=python3.12 picks another interpreter (any from 3.10 on).
+
+PYTHON ?= python3
+VENV := .venv
+BENCH := .venv-bench
+BIN := $(VENV)/bin
+NEEDS := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   score photographs with a trained Caffe net in two worker processes"
+	@echo "make test   lint, type-check and run the whole test suite (TESTS=tests/layers for a part)"
+	@echo "make lint   lint and type-check only"
+	@echo "make bench  every speed and memory claim of README, with its peers in the same run"
+	@echo "make clean  remove the environments and caches"
+
+# Two stamps for one environment: the demo needs only the first, which is small; tests add torch and the tools.
+# A stamp is touched last, so that an interrupted set-up is taken up again.
+$(VENV)/.base: $(NEEDS)
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'pycaffe needs Python 3.10 or later; try make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[images]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[full,draw,dev]"
+	@touch $@
+
+# OpenCV 5 has no Caffe importer; the peer is the last release that has one.
+$(BENCH)/.bench: $(NEEDS)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e ".[full]" psutil "opencv-python-headless<5"
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/python scripts/demo
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src/pycaffe
+
+test: lint
+	$(BIN)/python -m pytest $(TESTS)
+
+bench: $(BENCH)/.bench
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
+
+clean:
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,11 @@
 """The messages of caffe.proto as Python classes, in a descriptor pool of their own.
 
-The committed caffe.binpb (a FileDescriptorSet, made by scripts/compile_proto) is turned into classes at import, because code
-that protoc generates works only with the protobuf release it was generated for. The pool is not protobuf's default one: the
-`caffe_pb2` of a fork, which registers the same names there, can be imported beside this module.
+The committed caffe.binpb (a FileDescriptorSet, made by scripts/compile_proto) is turned into classes at import, because
+code that protoc generates works only with the protobuf release it was generated for. The pool is not protobuf's default
+one: the `caffe_pb2` of a fork, which registers the same names there, can be imported beside this module.
 
 The classes say that they live in `caffe.proto.caffe_pb2`, where the original's did, and are pickled by that name.
-Every top-level message, enum and enum value is a name of this module (see `__all__`).
+Every top-level message, enum and enum value is a name of this module.
 """
 
 from __future__ import annotations

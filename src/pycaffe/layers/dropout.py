@@ -1,0 +1,45 @@
+"""Dropout: random elements become zero in training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pycaffe.blob import Shape
+from pycaffe.layers._base import TRAIN
+from pycaffe.layers._lowering import Lowering
+from pycaffe.layers._neuron import NeuronLayer
+from pycaffe.layers._registry import register_layer
+from pycaffe.layers._torch import Tensor, torch
+from pycaffe.rng import child_generator
+
+
+@register_layer("Dropout")
+class DropoutLayer(NeuronLayer):
+    """TRAIN: y = x / (1 - dropout_ratio) with probability 1 - dropout_ratio, else 0. TEST: y = x.
+
+    bottom, top: any shape. `dropout_param { dropout_ratio: 0.5 }`. Every forward draws a new mask from a generator that
+    the layer takes at set-up; backward uses the mask of the last forward (dropout_layer.cpp).
+
+    Raises:
+        LayerError: dropout_ratio is not in [0, 1).
+    """
+
+    checked_by = "distribution"
+
+    def setup(self, bottom: list[Shape]) -> None:
+        self.ratio: float = self.layer_param.dropout_param.dropout_ratio
+        if not 0 <= self.ratio < 1:
+            raise self.error(f"Check failed: threshold_ < 1. dropout_ratio must be in [0, 1); got {self.ratio!r}.")
+        if self.phase == TRAIN:
+            self.generator = child_generator()
+
+    def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        x = bottom[0]
+        if self.phase != TRAIN:
+            return [x.view_as(x)]
+        # Drawn with NumPy, so that one seed gives one mask on every device.
+        kept = self.generator.random(tuple(x.shape), np.float32) >= self.ratio
+        return [x * torch.from_numpy(kept).to(device=x.device, dtype=x.dtype) * (1 / (1 - self.ratio))]
+
+    def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
+        return [g.op("Identity", bottom[0])]

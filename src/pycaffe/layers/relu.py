@@ -1,0 +1,25 @@
+"""ReLU: the rectified linear unit, leaky with a negative slope."""
+
+from __future__ import annotations
+
+from pycaffe.layers._lowering import Lowering
+from pycaffe.layers._neuron import NeuronLayer
+from pycaffe.layers._registry import register_layer
+from pycaffe.layers._torch import Tensor, torch
+
+
+@register_layer("ReLU")
+class ReLULayer(NeuronLayer):
+    """y = max(x, 0) + negative_slope * min(x, 0).
+
+    bottom, top: any shape. `relu_param { negative_slope: 0 }`. The gradient at 0 is that of the left side
+    (relu_layer.cpp).
+    """
+
+    def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        slope = self.layer_param.relu_param.negative_slope
+        return [torch.nn.functional.leaky_relu(bottom[0], slope) if slope else torch.relu(bottom[0])]
+
+    def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
+        slope = self.layer_param.relu_param.negative_slope
+        return [g.op("LeakyRelu", bottom[0], alpha=slope) if slope else g.op("Relu", bottom[0])]

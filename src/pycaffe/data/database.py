@@ -1,0 +1,107 @@
+"""Key-value databases of records, as convert_imageset writes them: read in key order, over and over.
+
+    open_database ─→ LmdbDatabase | LevelDbDatabase
+    peek() ─→ the next record          read() ─→ the same, and steps on; after the last comes the first
+
+A process that was forked must not use the parent's handles: LMDB forbids it, and LevelDB's threads are not there. Each
+database notices that it is in a child and opens its files again at the place where the parent was.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+
+from pycaffe.errors import DataError
+
+__all__ = ["Database", "LEVELDB", "LMDB", "Record", "open_database", "working_directory"]
+
+LEVELDB, LMDB = 0, 1  # DataParameter.DB
+Record = tuple[bytes, bytes]
+"""Key and value."""
+
+
+class Database(ABC):
+    """The records of one database in the order of their keys (util/db.hpp). It is opened for reading only.
+
+    Args:
+        source: the database's folder.
+
+    Raises:
+        DataError: it is missing, damaged, truncated or empty.
+        MissingExtra: the library that reads it is not installed.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.path = os.path.abspath(source)  # the working directory may be another one when a child opens it again
+        self._pid = os.getpid()
+        self._last_key: bytes | None = None
+        self._next: Record | None = None
+        self._open()
+        self.peek()
+
+    def peek(self) -> Record:
+        """The next record; stays there.
+
+        Raises:
+            DataError: the database is damaged at this place.
+        """
+        if self._pid != os.getpid():
+            self._open()
+            self._pid = os.getpid()
+            if self._last_key is not None:
+                self._seek_after(self._last_key)
+        if self._next is None:
+            self._next = self._step()
+            if self._next is None:
+                self._rewind()
+                self._next = self._step()
+            if self._next is None:
+                raise DataError(f"The database {self.source!r} is empty: it holds no record.")
+        return self._next
+
+    def read(self) -> Record:
+        """The next record; steps on to the one after it."""
+        record = self.peek()
+        self._last_key, self._next = record[0], None
+        return record
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Opens the files (again) before the first record."""
+
+    @abstractmethod
+    def _step(self) -> Record | None:
+        """The record after the current place, which becomes the current one; None after the last."""
+
+    @abstractmethod
+    def _rewind(self) -> None:
+        """Goes back before the first record."""
+
+    @abstractmethod
+    def _seek_after(self, key: bytes) -> None:
+        """Goes to where the next step gives the first record after `key`."""
+
+
+def open_database(source: str, backend: int) -> Database:
+    """Opens the folder `source` as LMDB or LEVELDB (values of DataParameter.DB).
+
+    Raises:
+        DataError: it is missing, damaged, truncated or empty.
+        MissingExtra: `lmdb` or `plyvel` is not installed.
+    """
+    if backend == LMDB:
+        from pycaffe.data.lmdb_database import LmdbDatabase
+
+        return LmdbDatabase(source)
+    if backend == LEVELDB:
+        from pycaffe.data.leveldb_database import LevelDbDatabase
+
+        return LevelDbDatabase(source)
+    raise DataError(f"Unknown database backend: {backend!r} (known: LEVELDB = {LEVELDB}, LMDB = {LMDB}).")
+
+
+def working_directory(path: str) -> str:
+    """For messages about a missing file: where a relative path was looked for; empty for an absolute one."""
+    return "" if os.path.isabs(path) else f" Relative paths are looked for in the working directory, {os.getcwd()!r}."

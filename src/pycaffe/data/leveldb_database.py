@@ -1,0 +1,83 @@
+"""LevelDB databases (util/db_leveldb.cpp), through the package `plyvel`.
+
+LevelDB has no way to open a database for reading only: it takes a lock, so that one process at a time may read, and
+writes a manifest, a log and compacted tables. So it is given a folder of links to the database's files, which it may
+change as it likes; the database itself is never written, may lie on a read-only disk, and may be read by any number of
+processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from typing import Any
+
+from pycaffe.data.database import Database, Record, working_directory
+from pycaffe.errors import DataError, MissingExtra
+
+__all__ = ["LevelDbDatabase"]
+
+NOT_LINKED = ("LOCK", "LOG", "LOG.old")
+
+
+def _import_plyvel() -> Any:
+    try:
+        import plyvel
+    except ImportError as error:
+        raise MissingExtra.of("plyvel", "train", "Reading LevelDB databases") from error
+    return plyvel
+
+
+class LevelDbDatabase(Database):
+    """A folder with `CURRENT`, `MANIFEST-*` and tables."""
+
+    def _open(self) -> None:
+        self._plyvel = _import_plyvel()
+        if not os.path.isfile(os.path.join(self.path, "CURRENT")):
+            raise DataError(
+                f"Failed to open leveldb {self.source}. It should be a folder with a file CURRENT."
+                f"{working_directory(self.source)}"
+            )
+        folder = self._folder_of_links()
+        try:
+            self._database = self._plyvel.DB(folder, create_if_missing=False, max_open_files=100)
+        except self._plyvel.Error as error:
+            raise DataError(f"Failed to open leveldb {self.source}. {_text(error)}") from error
+        self._rewind()
+
+    def _folder_of_links(self) -> str:
+        folder = tempfile.mkdtemp(prefix="pycaffe-leveldb-")
+        weakref.finalize(self, _remove_folder, folder, os.getpid())
+        for entry in os.scandir(self.path):
+            if entry.name in NOT_LINKED or not entry.is_file():
+                continue
+            try:
+                os.symlink(entry.path, os.path.join(folder, entry.name))
+            except OSError:  # a system, or a user, without links
+                shutil.copyfile(entry.path, os.path.join(folder, entry.name))
+        return folder
+
+    def _rewind(self) -> None:
+        self._iterator = self._database.iterator()
+
+    def _step(self) -> Record | None:
+        try:
+            return next(self._iterator, None)
+        except self._plyvel.Error as error:
+            raise DataError(f"The leveldb {self.source!r} is damaged: {_text(error)}") from error
+
+    def _seek_after(self, key: bytes) -> None:
+        self._iterator = self._database.iterator(start=key, include_start=False)
+
+
+def _text(error: Exception) -> str:
+    """Plyvel's errors hold bytes."""
+    reason = error.args[0] if error.args else ""
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+def _remove_folder(folder: str, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child that ends must leave the parent's folder alone
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""LMDB databases (util/db_lmdb.cpp), through the package `lmdb`."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any
+
+from pycaffe.data.database import Database, Record, working_directory
+from pycaffe.errors import DataError, MissingExtra
+
+__all__ = ["LmdbDatabase"]
+
+# LMDB allows one environment per file and process, and a train and a test net may read the same one.
+_environments: weakref.WeakValueDictionary[tuple[int, str], Any] = weakref.WeakValueDictionary()
+
+
+def _import_lmdb() -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingExtra.of("lmdb", "train", "Reading LMDB databases") from error
+    return lmdb
+
+
+class LmdbDatabase(Database):
+    """A folder with `data.mdb`. Sees the records of the moment it was opened."""
+
+    def _open(self) -> None:
+        self._lmdb = _import_lmdb()
+        key = (os.getpid(), os.path.realpath(self.path))
+        environment = _environments.get(key)
+        if environment is None:
+            environment = self._open_environment()
+            _environments[key] = environment
+        self._environment = environment
+        self._cursor = environment.begin().cursor()
+        self._at_start = True
+
+    def _open_environment(self) -> Any:
+        file = os.path.join(self.path, "data.mdb")
+        try:
+            size = os.stat(file).st_size
+        except OSError as error:
+            raise DataError(
+                f"Check failed: mdb_status == 0 ({error.errno} vs. 0) {error.strerror}. No LMDB at {self.source!r}: it "
+                f"should be a folder with a file data.mdb.{working_directory(self.source)}"
+            ) from error
+        if size == 0:
+            raise DataError(f"Could not open the LMDB {self.source!r}: its data.mdb is empty (0 bytes).")
+        try:
+            environment = self._open_files()
+        except self._lmdb.Error as error:
+            raise DataError(f"Could not open the LMDB {self.source!r}: {error}.") from error
+        # Reading a page that a cut-off file lacks would kill the process with SIGBUS.
+        expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if size < expected:
+            environment.close()
+            raise DataError(
+                f"The LMDB {self.source!r} is truncated: data.mdb has {size!r} bytes, its header says {expected!r}. "
+                "Copy or make it again."
+            )
+        return environment
+
+    def _open_files(self) -> Any:
+        """With a lock file, as the original; without one where the folder cannot be written."""
+        try:
+            return self._lmdb.open(self.path, readonly=True)
+        except self._lmdb.Error:
+            return self._lmdb.open(self.path, readonly=True, lock=False)
+
+    def _rewind(self) -> None:
+        self._at_start = True
+
+    def _step(self) -> Record | None:
+        try:
+            found = self._cursor.first() if self._at_start else self._cursor.next()
+            self._at_start = False
+            return self._cursor.item() if found else None
+        except self._lmdb.Error as error:
+            raise DataError(f"The LMDB {self.source!r} is damaged: {error}.") from error
+
+    def _seek_after(self, key: bytes) -> None:
+        self._at_start = not self._cursor.set_key(key)

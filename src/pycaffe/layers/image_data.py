@@ -1,0 +1,81 @@
+"""ImageData: images and labels from a text file that lists them."""
+
+from __future__ import annotations
+
+from pycaffe.data.datum import image_to_planes
+from pycaffe.data.image_list import read_image_list
+from pycaffe.errors import DataError, InputError
+from pycaffe.images.decode import decode, load_cv2
+from pycaffe.layers._reader import ImageReaderLayer, ImageRecord
+from pycaffe.layers._registry import register_layer
+from pycaffe.rng import child_generator
+
+__all__ = ["ImageDataLayer"]
+
+
+@register_layer("ImageData")
+class ImageDataLayer(ImageReaderLayer):
+    """Reads the image files that a text file lists as `path label`, over and over.
+
+    top[0]: (N, C, H, W) with N = `batch_size`; C is 3 (BGR), or 1 without `is_color`; H and W are `crop_size`, else
+        `new_height` and `new_width`, else the image's own.
+    top[1]: labels (N,).
+
+    image_data_param: `source`, `root_folder` (put before each path as it is: end it with a slash), `batch_size` (1),
+    `new_height` and `new_width` (0: as it is; else linear interpolation), `is_color` (true), `shuffle` (false; anew
+    each time through the list), `rand_skip` (0; else start at a random one of the first so many). transform_param: see
+    DataTransformer; its force_color and force_gray have no meaning here.
+
+    Raises (at set-up and in forward):
+        DataError: the list is missing or empty; an image cannot be read, is smaller than the crop, or has another size
+            than the first of its batch.
+        LayerError: one of new_height and new_width without the other; rand_skip went past the end of the list.
+        MissingExtra: OpenCV is not installed.
+
+    As image_data_layer.cpp.
+    """
+
+    exact_num_top_blobs = 2
+
+    def open_source(self) -> int:
+        param = self.layer_param.image_data_param
+        if (param.new_height > 0) != (param.new_width > 0):
+            raise self.error(
+                "Current implementation requires new_height and new_width to be set at the same time. "
+                f"Got new_height {param.new_height!r}, new_width {param.new_width!r}."
+            )
+        self.lines = read_image_list(param.source)
+        self._generator = child_generator()
+        if param.shuffle:
+            self._shuffle()
+        self._position = 0
+        if param.rand_skip:
+            self._position = int(self._generator.integers(param.rand_skip))
+            if self._position >= len(self.lines):
+                raise self.error(
+                    f"Not enough points to skip: {self._position} of {len(self.lines)} (rand_skip {param.rand_skip!r})."
+                )
+        return int(param.batch_size)
+
+    def _shuffle(self) -> None:
+        self.lines = [self.lines[i] for i in self._generator.permutation(len(self.lines))]
+
+    def read_record(self, step: bool) -> ImageRecord:
+        param = self.layer_param.image_data_param
+        path, label = self.lines[self._position]
+        name = f"Image {path!r} of {param.source!r}"
+        if step:  # before anything can fail, so that whoever catches the error can go on with the next image
+            self._position += 1
+            if self._position == len(self.lines):
+                self._position = 0
+                if param.shuffle:
+                    self._shuffle()
+        try:
+            image = decode(param.root_folder + path, grey=not param.is_color)
+        except InputError as error:
+            raise DataError(f"Could not load {path}. It is listed in {param.source!r}. {error}") from error
+        if param.new_height:
+            cv2 = load_cv2("ImageData's new_height and new_width")
+            shape = (param.new_height, param.new_width, image.shape[2])
+            image = cv2.resize(image, (shape[1], shape[0])).reshape(shape)
+        return ImageRecord(image_to_planes(image, name), label, name)

@@ -28,7 +28,7 @@ _CPP_ONLY = re.compile(
     | (?P<string>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*')
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<minus>-)(?P<gap>\s+)(?P<value>[0-9.A-Za-z_]+)
-    | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?=[A-Za-z_])""",
+    | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?P<name>[A-Za-z_])?""",
     re.VERBOSE | re.DOTALL,
 )
 _NO_FIELD = re.compile(r'type "(?P<type>[\w.]+)" .*?no field named "(?P<name>[^"]*)"')
@@ -133,8 +133,8 @@ def _respell(match: re.Match[str]) -> str:
     """The same token for Python's parser, with as many lines, so that errors keep theirs."""
     if match["minus"]:
         return match["minus"] + match["value"] + match["gap"]
-    if match["number"]:
-        return match["number"] + " "
+    if match["number"] and match["name"]:
+        return f"{match['number']} {match['name']}"
     if match["string"] and "\n" in match["string"]:
         text = match["string"].replace("\\\n", "\\n")
         return text.replace("\n", "\\n") + "\n" * match["string"].count("\n")
@@ -164,7 +164,7 @@ def _failure(message: Any, text: str, filename: str, error: Exception) -> ProtoE
     column = error.GetColumn() or 1
     reason = _PLACE.sub("", str(error)).rstrip(".")
     block = _block_at(text, line, column)
-    layer = f", layer {block.name!r}" if block is not None else ""
+    layer = "" if block is None else f", layer {block.name!r}" if block.name else ", in a layer without a name"
     return ProtoError(
         f"Failed to parse {kind} file: {filename or '<text>'}:{line}:{column}{layer}: {reason}.{_hint(reason)}"
     )

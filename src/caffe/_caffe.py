@@ -1,0 +1,94 @@
+"""What the original's compiled module `_caffe` held, under the same names."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pycaffe import glog, rng
+from pycaffe.blob import Blob
+from pycaffe.devices import set_device, set_mode_cpu, set_mode_gpu
+from pycaffe.layers import layer_types
+from pycaffe.layers.python import BlobVec
+from pycaffe.layers.python import UserLayer as Layer
+from pycaffe.net import Net
+from pycaffe.timer import Timer
+
+__all__ = [
+    "Blob",
+    "BlobVec",
+    "Layer",
+    "Net",
+    "Timer",
+    "has_nccl",
+    "init_log",
+    "layer_type_list",
+    "log",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+]
+
+__version__ = "1.0.0"  # the version of the original whose behaviour this is
+
+# Of the original's data parallelism, in which every GPU's solver is a process of its own (parallel.cpp).
+_parallel = {"solver_count": 1, "solver_rank": 0, "multiprocess": False}
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds fillers, DummyData, Dropout and the readers' shuffling, process-wide."""
+    rng.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
+
+
+def layer_type_list() -> list[str]:
+    """The registered layer types in alphabetical order."""
+    return layer_types()
+
+
+def init_log(level: int = 0, stderr: bool = False) -> None:
+    """Shows log messages from `level` up (0 INFO, 1 WARNING, 2 ERROR, 3 FATAL) on stderr; quiet without this call."""
+    glog.init_log(level)
+
+
+def log(message: str) -> None:
+    """Logs a line at INFO."""
+    glog.log(message)
+
+
+def solver_count() -> int:
+    """How many solvers train together."""
+    return _parallel["solver_count"]
+
+
+def set_solver_count(count: int) -> None:
+    """Says how many solvers train together."""
+    _parallel["solver_count"] = count
+
+
+def solver_rank() -> int:
+    """Which of the solvers this process is."""
+    return _parallel["solver_rank"]
+
+
+def set_solver_rank(rank: int) -> None:
+    """Says which of the solvers this process is."""
+    _parallel["solver_rank"] = rank
+
+
+def set_multiprocess(multiprocess: bool) -> None:
+    """Says whether solvers are processes of their own."""
+    _parallel["multiprocess"] = multiprocess
+
+
+def has_nccl() -> bool:
+    """Whether the original's NCCL class is there: it is not; several GPUs are `pycaffe`'s own matter."""
+    return False

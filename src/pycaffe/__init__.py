@@ -1,0 +1,1 @@
+"""pycaffe: Caffe for today's Python."""

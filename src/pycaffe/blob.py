@@ -1,0 +1,232 @@
+"""Blobs: N-dimensional float32 arrays with a gradient beside them, as views that stay live.
+
+A `Blob` is a shape over two `Storage` buffers, data and diff. Buffers are allocated (and parameters filled) at the first
+look, so that a net whose weights come from a file never computes its fillers. Every array that leaves through `data` is a
+view that holds a lease on its storage; the lease is what tells an engine that parameters may have been written.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pycaffe.errors import ShapeError
+
+__all__ = ["Blob", "FloatArray", "Shape", "Storage"]
+
+FloatArray = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+MAX_AXES = 32  # kMaxBlobAxes of blob.hpp
+
+
+class _Lease:
+    """Owner of the views of one storage: numpy keeps it alive as `base` while any view (or view of a view) lives."""
+
+    __slots__ = ("__weakref__", "_array")
+
+    def __init__(self, array: FloatArray) -> None:
+        self._array = array
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self._array.__array_interface__
+
+
+class Storage:
+    """A flat float32 buffer that blobs may share, with a version that counts the writes an engine must know of."""
+
+    __slots__ = ("__weakref__", "_array", "_fill", "_lease", "_snapshot", "_watched", "capacity", "version")
+
+    def __init__(self, capacity: int, fill: Callable[[FloatArray], None] | None = None) -> None:
+        self.capacity = capacity
+        self.version = 0
+        self._fill = fill
+        self._array: FloatArray | None = None
+        self._lease: weakref.ref[_Lease] | None = None
+        self._watched = False
+        self._snapshot: FloatArray | None = None
+
+    @property
+    def allocated(self) -> bool:
+        """Whether the buffer exists: nobody has looked at it otherwise."""
+        return self._array is not None
+
+    @property
+    def leased(self) -> bool:
+        """Whether a view that was handed out is still alive."""
+        return self._lease is not None and self._lease() is not None
+
+    def array(self) -> FloatArray:
+        """The buffer itself, flat, for engines: takes no lease."""
+        if self._array is None:
+            array = np.zeros(self.capacity, np.float32)
+            if self._fill is not None:
+                self._fill(array)
+            self._array, self._fill = array, None
+        return self._array
+
+    def adopt(self, array: FloatArray) -> bool:
+        """Takes a flat array as the buffer if nobody has looked yet; else copies it in. True where it was adopted."""
+        self.version += 1
+        if self._array is None and array.size == self.capacity:
+            self._array, self._fill = array, None
+            return True
+        self.array()[: array.size] = array
+        self._retake_snapshot()
+        return False
+
+    def view(self, shape: Shape) -> FloatArray:
+        """A live view of the first elements in that shape. Takes a lease."""
+        lease = self._lease() if self._lease is not None else None
+        if lease is None:
+            lease = _Lease(self.array())
+            if self._watched and self._snapshot is None:
+                self._snapshot = self.array().copy()
+            self._lease = weakref.ref(lease)
+        return np.asarray(lease)[: math.prod(shape)].reshape(shape)
+
+    def watch(self) -> int:
+        """Asks that writes through views be noticed from now on; returns the version of this moment."""
+        self._watched = True
+        if self.leased and self._snapshot is None:
+            self._snapshot = self.array().copy()
+        return self.version
+
+    def current_version(self) -> int:
+        """The version after a look for writes through views: costs nothing where none was handed out."""
+        if self._snapshot is not None:
+            alive = self.leased
+            if not np.array_equal(self._snapshot.view(np.uint32), self.array().view(np.uint32)):
+                self.version += 1
+                self._snapshot = self.array().copy() if alive else None
+            elif not alive:
+                self._snapshot = None
+        return self.version
+
+    def _retake_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot = self.array().copy()
+
+
+class Blob:
+    """An N-dimensional array of float32 with its gradient (blob.hpp).
+
+    `data` and `diff` are live, writable views with the blob's shape. `reshape` keeps the buffer while it is large enough,
+    as in the original; otherwise it takes a new one, and views of the old one keep their old values.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_diff", "_shape")
+
+    def __init__(self, shape: Sequence[int] = (), fill: Callable[[FloatArray], None] | None = None) -> None:
+        self._shape: Shape = _checked_shape(shape)
+        count = math.prod(self._shape)
+        self._data = Storage(count, fill)
+        self._diff = Storage(count)
+
+    @property
+    def shape(self) -> Shape:
+        """The extent of each axis."""
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        """The number of elements; 1 for a scalar."""
+        return math.prod(self._shape)
+
+    @property
+    def num(self) -> int:
+        """Legacy name of axis 0; 1 where it is missing."""
+        return self._legacy_extent(0)
+
+    @property
+    def channels(self) -> int:
+        """Legacy name of axis 1; 1 where it is missing."""
+        return self._legacy_extent(1)
+
+    @property
+    def height(self) -> int:
+        """Legacy name of axis 2; 1 where it is missing."""
+        return self._legacy_extent(2)
+
+    @property
+    def width(self) -> int:
+        """Legacy name of axis 3; 1 where it is missing."""
+        return self._legacy_extent(3)
+
+    def _legacy_extent(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise ShapeError(
+                f"Cannot use legacy accessors on Blobs with > 4 axes. This one has shape {self._shape!r}; use `shape`."
+            )
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    @property
+    def data(self) -> FloatArray:
+        """The values: a live, writable view."""
+        return self._data.view(self._shape)
+
+    @property
+    def diff(self) -> FloatArray:
+        """The gradient: a live, writable view."""
+        return self._diff.view(self._shape)
+
+    @property
+    def data_storage(self) -> Storage:
+        """The buffer of `data`, for engines."""
+        return self._data
+
+    @property
+    def diff_storage(self) -> Storage:
+        """The buffer of `diff`, for engines."""
+        return self._diff
+
+    def raw_data(self) -> FloatArray:
+        """`data` without a lease, for engines: must not be handed to users."""
+        return self._data.array()[: self.count].reshape(self._shape)
+
+    def raw_diff(self) -> FloatArray:
+        """`diff` without a lease, for engines."""
+        return self._diff.array()[: self.count].reshape(self._shape)
+
+    def reshape(self, *shape: int) -> None:
+        """Changes the shape; the data keep their place in the buffer.
+
+        Raises:
+            ShapeError: an extent is negative or there are more than 32 axes.
+        """
+        new = _checked_shape(shape)
+        count = math.prod(new)
+        if count > self._data.capacity:
+            self._data = Storage(count)
+        if count > self._diff.capacity:
+            self._diff = Storage(count)
+        self._shape = new
+
+    def share_data(self, other: Blob) -> None:
+        """Uses the data buffer of `other` from now on (both must have the same count)."""
+        if self.count != other.count:
+            raise ShapeError(f"Check failed: count_ == other.count() ({self.count} vs. {other.count}).")
+        self._data = other._data
+
+    def share_diff(self, other: Blob) -> None:
+        """Uses the diff buffer of `other` from now on (both must have the same count)."""
+        if self.count != other.count:
+            raise ShapeError(f"Check failed: count_ == other.count() ({self.count} vs. {other.count}).")
+        self._diff = other._diff
+
+    def __repr__(self) -> str:
+        return f"<Blob {' x '.join(map(str, self._shape)) or 'scalar'}>"
+
+
+def _checked_shape(shape: Sequence[int]) -> Shape:
+    new = tuple(int(extent) for extent in shape)
+    if len(new) > MAX_AXES:
+        raise ShapeError(f"Check failed: shape.size() <= kMaxBlobAxes ({len(new)} vs. {MAX_AXES}).")
+    if any(extent < 0 for extent in new):
+        raise ShapeError(f"Check failed: shape[i] >= 0. Got shape {new!r}.")
+    return new

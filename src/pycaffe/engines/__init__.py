@@ -1,0 +1,1 @@
+"""What runs a graph: torch (everything, layer by layer), onnxruntime (compiled TEST-phase segments)."""

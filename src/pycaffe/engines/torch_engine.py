@@ -1,0 +1,157 @@
+"""The torch engine: one layer at a time, every blob and every diff.
+
+Forward of a layer: blobs -> tensors over the same memory -> `layer.forward` -> results copied into the tops' memory, so that
+views that users hold show them. Where backward may follow, autograd records; the record (tape) of a layer lives until the
+layer runs again. Backward of a layer: top diffs -> `torch.autograd.grad` (or the layer's own `backward`) -> bottom diffs
+overwritten, parameter diffs added to. A layer without a record (its forward ran compiled) is computed again for it, from
+the blobs as they are; blobs that an in-place layer has overwritten since are computed again as well, aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pycaffe.blob import Blob
+from pycaffe.graph import Graph, Node
+from pycaffe.layers import HostLayer
+from pycaffe.layers._torch import Tensor, torch
+
+__all__ = ["TorchEngine"]
+
+
+@dataclass
+class _Tape:
+    """What backward needs of one forward of one layer."""
+
+    bottom: list[Tensor]
+    params: list[Tensor]
+    top: list[Tensor]
+
+
+class TorchEngine:
+    """Runs single layers of a graph on torch.
+
+    Args:
+        graph: the net.
+        device: where tensors are computed: "cpu", "cuda:0", ...; blobs stay in host memory.
+    """
+
+    def __init__(self, graph: Graph, device: str = "cpu") -> None:
+        self.graph = graph
+        self.device = device
+        self._tapes: dict[int, _Tape] = {}
+
+    # -- forward
+
+    def forward(self, index: int, record: bool) -> None:
+        """Runs a layer; its tops must have been reshaped. `record` keeps what backward needs."""
+        node = self.graph.nodes[index]
+        self._tapes.pop(index, None)
+        record = record and node.need_backward
+        bottom = [self._tensor(blob.raw_data()) for blob in self.graph.bottoms(node)]
+        if record and node.in_place:  # the results will overwrite what autograd keeps
+            bottom = [tensor.clone() for tensor in bottom]
+        tape = self._run(node, bottom, record)
+        if record:
+            self._tapes[index] = tape
+        self._store(node, tape.top)
+
+    def _run(self, node: Node, bottom: list[Tensor], record: bool) -> _Tape:
+        layer = node.layer
+        params = [self._tensor(blob.raw_data()) for blob in layer.blobs]
+        by_autograd = record and not layer.has_own_backward()
+        if by_autograd:
+            bottom = [t.detach().requires_grad_(need) for t, need in zip(bottom, node.bottom_need_backward)]
+            params = [t.detach().requires_grad_(need) for t, need in zip(params, layer.param_propagate_down)]
+        with torch.set_grad_enabled(by_autograd), node.located_errors():
+            top = layer.forward(bottom, params)
+        if self.device != "cpu":
+            self._keep_changed_parameters(layer.blobs, params)
+        return _Tape(bottom, params, top)
+
+    def _store(self, node: Node, top: Sequence[Tensor]) -> None:
+        for blob, tensor in zip(self.graph.tops(node), top):
+            if tuple(tensor.shape) != blob.shape:
+                blob.reshape(*tensor.shape)
+            if node.layer.shares_data:
+                blob.share_data(self.graph.blobs[node.bottom[0]])
+            else:
+                torch.from_numpy(blob.raw_data()).copy_(tensor.detach())
+
+    def _tensor(self, array: object) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self.device == "cpu" else tensor.to(self.device)
+
+    def _keep_changed_parameters(self, blobs: Sequence[Blob], params: Sequence[Tensor]) -> None:
+        for blob, tensor in zip(blobs, params):  # BatchNorm's forward changes its statistics
+            torch.from_numpy(blob.raw_data()).copy_(tensor.detach())
+
+    # -- backward
+
+    def backward(self, index: int) -> None:
+        """Computes the diffs of a layer's bottoms and adds to those of its parameters."""
+        node = self.graph.nodes[index]
+        tape = self._tapes.get(index) or self._replay(index)
+        top_diff = [self._tensor(blob.raw_diff()) for blob in self.graph.tops(node)]
+        if node.layer.has_own_backward():
+            with torch.no_grad(), node.located_errors():
+                bottom_grads, param_grads = node.layer.backward(
+                    top_diff, tape.top, tape.bottom, tape.params, list(node.bottom_need_backward)
+                )
+        else:
+            bottom_grads, param_grads = _gradients(tape, top_diff)
+        for blob, need, grad in zip(self.graph.bottoms(node), node.bottom_need_backward, bottom_grads):
+            if need and grad is not None:
+                torch.from_numpy(blob.raw_diff()).copy_(grad.reshape(blob.shape))
+        for blob, need, grad in zip(node.layer.blobs, node.layer.param_propagate_down, param_grads):
+            if need and grad is not None:
+                torch.from_numpy(blob.raw_diff()).add_(grad.reshape(blob.shape).to("cpu"))
+
+    def _replay(self, index: int) -> _Tape:
+        """A record for a layer whose forward left none."""
+        node = self.graph.nodes[index]
+        tape = self._run(node, [self._value_before(index, blob).clone() for blob in node.bottom], record=True)
+        self._tapes[index] = tape
+        return tape
+
+    def _value_before(self, index: int, blob: int) -> Tensor:
+        """A blob's value as layer `index` read it: the blob itself, unless this or a later layer works on it in place."""
+        writers = [i for i, node in enumerate(self.graph.nodes) if blob in node.top]
+        earlier = [i for i in writers if i < index]
+        if not earlier or max(writers) < index:
+            return self._tensor(self.graph.blobs[blob].raw_data())
+        node = self.graph.nodes[earlier[-1]]
+        if isinstance(node.layer, HostLayer) or node.type == "Input":  # cannot be asked again: the value that is there
+            return self._tensor(self.graph.blobs[blob].raw_data())
+        bottom = [self._value_before(earlier[-1], b) for b in node.bottom]
+        with torch.no_grad():
+            top = node.layer.forward(bottom, [self._tensor(b.raw_data()) for b in node.layer.blobs])
+        return top[node.top.index(blob)]
+
+    def forget(self) -> None:
+        """Drops all records: the next backward computes its layers again."""
+        self._tapes.clear()
+
+
+def _gradients(tape: _Tape, top_diff: list[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Autograd's gradients; zeros where a top does not depend on an input."""
+    leaves = [*tape.bottom, *tape.params]
+    wanted = [t for t in leaves if t.requires_grad]
+    outputs = [(t, d) for t, d in zip(tape.top, top_diff) if t.requires_grad]
+    if not wanted:
+        return [None] * len(tape.bottom), [None] * len(tape.params)
+    if not outputs:  # nothing differentiable (ArgMax, Threshold)
+        found = [torch.zeros_like(t) for t in wanted]
+    else:
+        found = torch.autograd.grad(
+            [t for t, _ in outputs],
+            wanted,
+            [d.reshape(t.shape) for t, d in outputs],
+            retain_graph=True,
+            allow_unused=True,
+        )
+    grads = iter(found)
+    by_leaf = [next(grads) if t.requires_grad else None for t in leaves]
+    by_leaf = [torch.zeros_like(t) if g is None and t.requires_grad else g for t, g in zip(leaves, by_leaf)]
+    return by_leaf[: len(tape.bottom)], by_leaf[len(tape.bottom) :]

@@ -1,0 +1,115 @@
+"""Every error that pycaffe raises.
+
+    CaffeError (RuntimeError)
+    ├── ProtoError                 a prototxt or a binary message cannot be read
+    ├── NetError                   a net cannot be built or run
+    │   ├── UnknownLayerType
+    │   ├── UnknownBottom
+    │   ├── DuplicateTop
+    │   ├── LayerError             a layer's own parameters or blob counts are wrong
+    │   └── ShapeError             blobs do not fit each other
+    ├── WeightsError               a caffemodel is damaged, or does not fit the net
+    ├── InputError (ValueError)    an image or an array cannot be used
+    ├── DataError                  a data source (LMDB, HDF5, image list) cannot be read
+    ├── DeviceError                a device that was named outright is not there
+    ├── PoolError                  a pool cannot go on
+    │   └── WorkerDied
+    └── MissingExtra (ImportError) an optional library is not installed
+
+Where original Caffe aborts the process (CHECK, LOG(FATAL)), pycaffe raises one of these. A message holds, in this order:
+Caffe's own sentence (people search for it), where (file:line, layer, blob), expected and got, one thing to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CaffeError",
+    "DataError",
+    "DeviceError",
+    "DuplicateTop",
+    "InputError",
+    "LayerError",
+    "MissingExtra",
+    "NetError",
+    "PoolError",
+    "ProtoError",
+    "ShapeError",
+    "UnknownBottom",
+    "UnknownLayerType",
+    "WeightsError",
+    "WorkerDied",
+]
+
+
+class CaffeError(RuntimeError):
+    """Base of every error of this package. Holds one message, so that each of them pickles."""
+
+
+class ProtoError(CaffeError):
+    """A prototxt or a binary message cannot be read."""
+
+
+class NetError(CaffeError):
+    """A net cannot be built or run."""
+
+
+class UnknownLayerType(NetError):
+    """No layer of that type is registered."""
+
+
+class UnknownBottom(NetError):
+    """A layer reads a blob that no layer before it makes."""
+
+
+class DuplicateTop(NetError):
+    """Two layers make the same blob."""
+
+
+class LayerError(NetError):
+    """A layer's parameters or blob counts are wrong."""
+
+
+class ShapeError(NetError):
+    """Blobs do not fit each other."""
+
+
+class WeightsError(CaffeError):
+    """A weights file is damaged or does not fit the net."""
+
+
+class InputError(CaffeError, ValueError):
+    """An image or an array cannot be used."""
+
+
+class DataError(CaffeError):
+    """A data source cannot be read."""
+
+
+class DeviceError(CaffeError):
+    """A device that was named outright is not there."""
+
+
+class PoolError(CaffeError):
+    """A pool cannot go on."""
+
+
+class WorkerDied(PoolError):
+    """A worker process ended while it ran an item."""
+
+
+class MissingExtra(CaffeError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    @classmethod
+    def of(cls, library: str, extra: str, purpose: str) -> MissingExtra:
+        """The error for `library`, which `pip install "pycaffe[extra]"` brings and `purpose` (a noun phrase) needs."""
+        return cls(f'{purpose} needs {library}, which is not installed. Install it: pip install "pycaffe[{extra}]"')
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the known name closest to `name`, or an empty string where none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

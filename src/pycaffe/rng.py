@@ -1,0 +1,30 @@
+"""The process's random numbers: one seed for fillers, DummyData, Dropout and stochastic pooling.
+
+As in original Caffe, `caffe.set_random_seed` is process-wide. Every consumer draws a child generator when it is set up, so
+what one layer draws does not depend on when another one is looked at.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+__all__ = ["child_generator", "seed"]
+
+_lock = threading.Lock()
+_root = np.random.SeedSequence()
+
+
+def seed(value: int) -> None:
+    """Restarts the sequence of generators; negative values ask for an unpredictable one, as in common.cpp."""
+    global _root
+    with _lock:
+        _root = np.random.SeedSequence(value if value >= 0 else None)
+
+
+def child_generator() -> np.random.Generator:
+    """A new generator, independent of all others and determined by `seed` and the number of earlier calls."""
+    with _lock:
+        (child,) = _root.spawn(1)
+    return np.random.default_rng(child)

@@ -1,7 +1,7 @@
 """The process's random numbers: one seed for fillers, DummyData, Dropout and stochastic pooling.
 
-As in original Caffe, `caffe.set_random_seed` is process-wide. Every consumer draws a child generator when it is set up, so
-what one layer draws does not depend on when another one is looked at.
+As in original Caffe, `caffe.set_random_seed` is process-wide. Every consumer draws a child generator when it is set up,
+so what one layer draws does not depend on when another one is looked at.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def lowers(net: Net) -> bool:
 
 
 def run_golden(name: str) -> list[str]:
-    """Runs a golden case on torch and, where its TEST-phase net lowers, on onnxruntime; returns the engines that ran."""
+    """Runs a golden case on torch and, where its net lowers, on onnxruntime; returns the engines that ran."""
     path = GOLDEN / f"{name}.prototxt"
     phase = TRAIN if name.endswith("_train") else TEST
     engines = ["torch"]
@@ -90,10 +90,10 @@ def _run_golden_on(engine: str, path: Path, phase: int, answers: dict[str, np.nd
 
 def build(layer_text: str, *bottom_shapes: Sequence[int], phase: int = TEST, engine: str | None = None) -> Net:
     """A net of Input layers b0, b1, ... with these shapes and the given layers; gradients reach every bottom."""
-    inputs = "".join(
-        f'layer {{ name: "b{i}" type: "Input" top: "b{i}" input_param {{ shape {{ {" ".join(f"dim: {d}" for d in shape)} }} }} }}\n'
-        for i, shape in enumerate(bottom_shapes)
-    )
+    inputs = ""
+    for i, shape in enumerate(bottom_shapes):
+        dims = " ".join(f"dim: {extent}" for extent in shape)
+        inputs += f'layer {{ name: "b{i}" type: "Input" top: "b{i}" input_param {{ shape {{ {dims} }} }} }}\n'
     return Net(parse_net(f"force_backward: true\n{inputs}{layer_text}", "test.prototxt"), phase, engine=engine)
 
 

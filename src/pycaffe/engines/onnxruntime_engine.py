@@ -83,7 +83,7 @@ class OnnxRuntimeEngine:
             for index in range(start, end + 1):
                 self.graph.reshape_node(index)
             segment = lower_segment(self.graph, start, end)
-            session = create_session(segment, self.device, self.threads)
+            session = create_session(segment, self.device, self.threads) if segment.outputs else None
             versions = [storage.watch() for _, storage, _ in segment.parameters]
             compiled = self._compiled[key] = _Compiled(segment, session, versions)
         self._compiled.move_to_end(key)

@@ -1,8 +1,9 @@
 """`Net`: blobs, parameters, forward, backward, with pycaffe's names; it chooses the engine.
 
-A forward of a TEST-phase net runs compiled (onnxruntime) wherever its layers have an ONNX form; TRAIN-phase nets, layers
-without one, and nets that have been asked for a backward run on torch, layer by layer. Readers, writers and Python layers
-run on the host between. One lock per net makes concurrent calls from several threads take turns, as the original's GIL did.
+A forward of a TEST-phase net runs compiled (onnxruntime) wherever its layers have an ONNX form; TRAIN-phase nets,
+layers without one, and nets that have been asked for a backward run on torch, layer by layer. Readers, writers and Python
+layers run on the host between. One lock per net makes concurrent calls from several threads take turns, as the original's
+GIL did.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,16 @@ from pycaffe.blob import Blob, FloatArray
 from pycaffe.engines.onnxruntime_engine import OnnxRuntimeEngine
 from pycaffe.engines.torch_engine import TorchEngine
 from pycaffe.errors import InputError, NetError
-from pycaffe.graph import Graph, build_graph, check_range
+from pycaffe.graph import build_graph, check_range
 from pycaffe.layers import HostLayer
-from pycaffe.net_weights import copy_weights, save_hdf5, save_weights, share_weights
+from pycaffe.net.batches import BatchedNet
+from pycaffe.net.debug_info import log_backward, log_forward
+from pycaffe.net.weights import copy_weights, save_hdf5, save_weights, share_weights
 from pycaffe.proto.net_source import NetSource
 from pycaffe.proto.prototxt import load_net
 from pycaffe.proto.upgrade import upgrade_net_as_needed
 
-__all__ = ["TEST", "TRAIN", "Net"]
+__all__ = ["TEST", "TRAIN", "Net", "Outputs"]
 
 TRAIN, TEST = 0, 1
 ENGINES = ("torch", "onnxruntime")
@@ -38,7 +39,7 @@ Callback = Callable[[int], Any]
 logger = logging.getLogger("pycaffe.net")
 
 
-class Net:
+class Net(BatchedNet):
     """A Caffe net.
 
     Args:
@@ -76,95 +77,15 @@ class Net:
             raise NetError(f"Unknown engine {engine!r}. Expected one of {ENGINES!r} or None.")
         self._device = devices.check_device(device) if device is not None else None
         self._engine, self._threads, self._map_weights = engine, threads, map_weights
-        self._graph: Graph = build_graph(_source(network_file), phase, level, list(stages or []))
+        super().__init__(build_graph(_source(network_file), phase, level, list(stages or [])))
         self._lock = threading.RLock()
         self._wants_gradient = False
         self._engines: dict[str, tuple[OnnxRuntimeEngine, TorchEngine]] = {}
         self._callbacks: dict[str, list[Callback]] = {
             name: [] for name in ("before_forward", "after_forward", "before_backward", "after_backward")
         }
-        self._blobs_by_name = OrderedDict(zip(self._graph.blob_names, self._graph.blobs))
         if weights is not None:
             self.copy_from(weights)
-
-    # -- structure
-
-    @property
-    def blobs(self) -> OrderedDict[str, Blob]:
-        """Blobs by name, from input to output."""
-        return self._blobs_by_name
-
-    @property
-    def params(self) -> OrderedDict[str, list[Blob]]:
-        """Parameters by layer name; layers without any are left out."""
-        return OrderedDict((n.name, n.layer.blobs) for n in self._graph.nodes if n.layer.blobs)
-
-    @property
-    def layers(self) -> list[Any]:
-        """The layers in order; a Python layer is the user's own object."""
-        return [node.layer.user_layer for node in self._graph.nodes]
-
-    @property
-    def layer_dict(self) -> OrderedDict[str, Any]:
-        """Layers by name."""
-        return OrderedDict(zip(self._layer_names, self.layers))
-
-    @property
-    def inputs(self) -> list[str]:
-        """Names of the tops of Input layers, in file order."""
-        return [self._graph.blob_names[i] for i in self._graph.inputs]
-
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the blobs that no layer reads, sorted."""
-        return [self._graph.blob_names[i] for i in self._graph.outputs]
-
-    @property
-    def top_names(self) -> OrderedDict[str, list[str]]:
-        """By layer name, the names of its tops."""
-        return OrderedDict((n.name, [self._graph.blob_names[i] for i in n.top]) for n in self._graph.nodes)
-
-    @property
-    def bottom_names(self) -> OrderedDict[str, list[str]]:
-        """By layer name, the names of its bottoms."""
-        return OrderedDict((n.name, [self._graph.blob_names[i] for i in n.bottom]) for n in self._graph.nodes)
-
-    @property
-    def blob_loss_weights(self) -> OrderedDict[str, float]:
-        """Loss weights by blob name."""
-        return OrderedDict(zip(self._graph.blob_names, self._graph.loss_weights))
-
-    # The underscored names are the original's C++ ones; scripts use them.
-
-    @property
-    def _layer_names(self) -> list[str]:
-        return [node.name for node in self._graph.nodes]
-
-    @property
-    def _blob_names(self) -> list[str]:
-        return list(self._graph.blob_names)
-
-    @property
-    def _blobs(self) -> list[Blob]:
-        return list(self._graph.blobs)
-
-    @property
-    def _blob_loss_weights(self) -> list[float]:
-        return list(self._graph.loss_weights)
-
-    @property
-    def _inputs(self) -> list[int]:
-        return list(self._graph.inputs)
-
-    @property
-    def _outputs(self) -> list[int]:
-        return list(self._graph.outputs)
-
-    def _bottom_ids(self, layer: int) -> list[int]:
-        return list(self._graph.nodes[layer].bottom)
-
-    def _top_ids(self, layer: int) -> list[int]:
-        return list(self._graph.nodes[layer].top)
 
     # -- forward
 
@@ -175,10 +96,13 @@ class Net:
 
         Args:
             blobs: names of blobs to return beside the outputs.
+            start: name of the first layer to run; None for the net's first.
+            end: name of the last layer to run; None for the net's last.
             kwargs: values for the inputs, by blob name; all of them or none.
 
         Returns:
-            Live views by blob name: of the net's outputs, or with `end` of that layer's tops.
+            Live views by blob name: of the net's outputs, or with `end` of that layer's tops. A layer's name finds its
+            top as well (OpenCV names outputs so): `out["relu4"]` is `out["dense"]` where relu4 works on it in place.
         """
         first, last = self._index(start, 0), self._index(end, len(self._graph.nodes) - 1)
         names = self.top_names[end] if end is not None else self.outputs
@@ -186,7 +110,8 @@ class Net:
             kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized", "data"
         )
         self._forward(first, last)
-        return {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
+        views = {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
+        return Outputs(views, self.top_names)
 
     def _forward(self, start: int, end: int) -> float:
         """Runs the layers with indices `start` to `end`; returns the weighted loss."""
@@ -198,7 +123,7 @@ class Net:
                 self._call("before_forward", index)
                 done = self._run_from(index, index if by_layer else end)
                 if self._graph.debug_info:
-                    self._log_forward(index)
+                    log_forward(self._graph, index)
                 self._call("after_forward", index)
                 index = done + 1
             return sum(self._loss(i) for i in range(start, end + 1))
@@ -256,6 +181,8 @@ class Net:
 
         Args:
             diffs: names of blobs whose diffs to return beside the inputs'.
+            start: name of the layer to begin with; None for the net's last.
+            end: name of the layer to end with; None for the net's first.
             kwargs: values for the diffs of the net's outputs, by blob name; all of them or none.
 
         Returns:
@@ -285,60 +212,10 @@ class Net:
                     else:
                         self._engine_pair()[1].backward(index)
                     if self._graph.debug_info:
-                        self._log_backward(index)
+                        log_backward(self._graph, index)
                 self._call("after_backward", index)
 
-    # -- batches
-
-    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, FloatArray]:
-        """Runs `forward` in batches over inputs of any length; the last batch is padded and the padding dropped.
-
-        Returns:
-            By blob name, the results of all items.
-        """
-        collected: dict[str, list[FloatArray]] = {name: [] for name in dict.fromkeys([*self.outputs, *(blobs or [])])}
-        for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
-                collected[name].extend(values.copy())
-        return _without_padding(collected, kwargs)
-
-    def forward_backward_all(
-        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: Any
-    ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-        """Runs `forward` and `backward` in batches.
-
-        Args:
-            kwargs: values by name, for inputs (forward) and outputs (their diffs, backward).
-
-        Returns:
-            All blobs and all diffs, by name.
-        """
-        all_blobs: dict[str, list[FloatArray]] = {name: [] for name in dict.fromkeys([*self.outputs, *(blobs or [])])}
-        all_diffs: dict[str, list[FloatArray]] = {name: [] for name in dict.fromkeys([*self.inputs, *(diffs or [])])}
-        forward_batches = self._batch({name: kwargs[name] for name in self.inputs if name in kwargs})
-        backward_batches = self._batch({name: kwargs[name] for name in self.outputs if name in kwargs})
-        for inputs, top_diffs in zip_longest(forward_batches, backward_batches, fillvalue={}):
-            for name, values in self.forward(blobs=blobs, **inputs).items():
-                all_blobs[name].extend(values.copy())
-            for name, values in self.backward(diffs=diffs, **top_diffs).items():
-                all_diffs[name].extend(values.copy())
-        return _without_padding(all_blobs, kwargs), _without_padding(all_diffs, kwargs)
-
-    def _batch(self, blobs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Cuts equally long inputs into batches of the net's size; the last one is filled up with zeros."""
-        if not blobs:
-            return
-        num = len(next(iter(blobs.values())))
-        size = next(iter(self._graph.blobs)).shape[0]
-        for begin in range(0, num, size):
-            batch = {name: values[begin : begin + size] for name, values in blobs.items()}
-            missing = begin + size - num
-            if missing > 0:
-                batch = {
-                    name: np.concatenate([values, np.zeros((missing, *np.shape(values)[1:]))])
-                    for name, values in batch.items()
-                }
-            yield batch
+    # -- inputs from memory
 
     def set_input_arrays(self, data: FloatArray, labels: FloatArray) -> None:
         """Hands arrays to the MemoryData layer at the head of the net, without copying.
@@ -418,35 +295,6 @@ class Net:
         for function in self._callbacks[when]:
             function(index)
 
-    # -- debug_info, in the original's words, which people's scripts parse
-
-    def _log_forward(self, index: int) -> None:
-        node = self._graph.nodes[index]
-        for blob in node.top:
-            mean = _mean_magnitude(self._graph.blobs[blob].raw_data())
-            logger.info("    [Forward] Layer %s, top blob %s data: %g", node.name, self._graph.blob_names[blob], mean)
-        for parameter in self._graph.parameters:
-            if parameter.layer == index:
-                mean = _mean_magnitude(parameter.blob.raw_data())
-                logger.info("    [Forward] Layer %s, param blob %s data: %g", node.name, parameter.display_name, mean)
-
-    def _log_backward(self, index: int) -> None:
-        node = self._graph.nodes[index]
-        for blob, need in zip(node.bottom, node.bottom_need_backward):
-            if need:
-                mean = _mean_magnitude(self._graph.blobs[blob].raw_diff())
-                logger.info(
-                    "    [Backward] Layer %s, bottom blob %s diff: %g", node.name, self._graph.blob_names[blob], mean
-                )
-        for i, (parameter, need) in enumerate(zip(node.layer.blobs, node.layer.param_propagate_down)):
-            if need:
-                logger.info(
-                    "    [Backward] Layer %s, param blob %d diff: %g",
-                    node.name,
-                    i,
-                    _mean_magnitude(parameter.raw_diff()),
-                )
-
     # -- arguments
 
     def _index(self, layer: str | None, default: int) -> int:
@@ -468,9 +316,24 @@ class Net:
             view = getattr(self._blobs_by_name[name], part)
             if np.shape(value)[:1] != view.shape[:1]:
                 raise InputError(
-                    f"{not_sized}. Blob {name!r} has shape {view.shape!r}, got {np.shape(value)!r}; reshape the blob first."
+                    f"{not_sized}. Blob {name!r} has shape {view.shape!r}, got {np.shape(value)!r}; "
+                    "reshape the blob first."
                 )
             view[...] = value
+
+
+class Outputs(dict[str, FloatArray]):
+    """Arrays by blob name, which also answers to the name of the layer that made one."""
+
+    def __init__(self, views: dict[str, FloatArray], top_names: Mapping[str, list[str]]) -> None:
+        super().__init__(views)
+        self._top_names = top_names
+
+    def __missing__(self, name: str) -> FloatArray:
+        tops = [top for top in self._top_names.get(name, []) if top in self]
+        if len(tops) != 1:
+            raise KeyError(name)
+        return self[tops[0]]
 
 
 def _source(network: Path | Any) -> NetSource:
@@ -482,12 +345,3 @@ def _source(network: Path | Any) -> NetSource:
     source.param.CopyFrom(network)
     upgrade_net_as_needed(source)
     return source
-
-
-def _without_padding(collected: dict[str, list[FloatArray]], given: dict[str, Any]) -> dict[str, FloatArray]:
-    count = len(next(iter(given.values()))) if given else None
-    return {name: np.asarray(values)[:count] for name, values in collected.items()}
-
-
-def _mean_magnitude(array: FloatArray) -> float:
-    return float(np.abs(array).mean()) if array.size else 0.0

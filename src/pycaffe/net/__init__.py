@@ -1,0 +1,5 @@
+"""`Net` and its parts: names (structure), batches, weights from and to files, debug_info."""
+
+from pycaffe.net.net import TEST, TRAIN, Net, Outputs
+
+__all__ = ["TEST", "TRAIN", "Net", "Outputs"]

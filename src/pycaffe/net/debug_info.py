@@ -1,0 +1,43 @@
+"""What `debug_info: true` logs, in the original's words, which people's scripts parse (net.cpp, ForwardDebugInfo)."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from pycaffe.blob import FloatArray
+from pycaffe.graph import Graph
+
+__all__ = ["log_backward", "log_forward"]
+
+logger = logging.getLogger("pycaffe.net")
+
+
+def log_forward(graph: Graph, index: int) -> None:
+    """Logs the mean magnitude of a layer's tops and parameters after its forward."""
+    node = graph.nodes[index]
+    for blob in node.top:
+        mean = _mean_magnitude(graph.blobs[blob].raw_data())
+        logger.info("    [Forward] Layer %s, top blob %s data: %g", node.name, graph.blob_names[blob], mean)
+    for parameter in graph.parameters:
+        if parameter.layer == index:
+            mean = _mean_magnitude(parameter.blob.raw_data())
+            logger.info("    [Forward] Layer %s, param blob %s data: %g", node.name, parameter.display_name, mean)
+
+
+def log_backward(graph: Graph, index: int) -> None:
+    """Logs the mean magnitude of the diffs that a layer's backward computed."""
+    node = graph.nodes[index]
+    for blob, need in zip(node.bottom, node.bottom_need_backward):
+        if need:
+            mean = _mean_magnitude(graph.blobs[blob].raw_diff())
+            logger.info("    [Backward] Layer %s, bottom blob %s diff: %g", node.name, graph.blob_names[blob], mean)
+    for i, (parameter, need) in enumerate(zip(node.layer.blobs, node.layer.param_propagate_down)):
+        if need:
+            mean = _mean_magnitude(parameter.raw_diff())
+            logger.info("    [Backward] Layer %s, param blob %d diff: %g", node.name, i, mean)
+
+
+def _mean_magnitude(array: FloatArray) -> float:
+    return float(np.abs(array).mean()) if array.size else 0.0

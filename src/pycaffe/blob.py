@@ -1,8 +1,9 @@
 """Blobs: N-dimensional float32 arrays with a gradient beside them, as views that stay live.
 
-A `Blob` is a shape over two `Storage` buffers, data and diff. Buffers are allocated (and parameters filled) at the first
-look, so that a net whose weights come from a file never computes its fillers. Every array that leaves through `data` is a
-view that holds a lease on its storage; the lease is what tells an engine that parameters may have been written.
+A `Blob` is a shape over two `Storage` buffers, data and diff. Buffers are allocated (and parameters filled) at the
+first look, so that a net whose weights come from a file never computes its fillers. Every array that leaves through
+`data` is a view that holds a lease on its storage; the lease is what tells an engine that parameters may have been
+written.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ class Storage:
 class Blob:
     """An N-dimensional array of float32 with its gradient (blob.hpp).
 
-    `data` and `diff` are live, writable views with the blob's shape. `reshape` keeps the buffer while it is large enough,
-    as in the original; otherwise it takes a new one, and views of the old one keep their old values.
+    `data` and `diff` are live, writable views with the blob's shape. `reshape` keeps the buffer while it is large
+    enough, as in the original; otherwise it takes a new one, and views of the old one keep their old values.
     """
 
     __slots__ = ("__weakref__", "_data", "_diff", "_shape")

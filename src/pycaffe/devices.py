@@ -62,7 +62,7 @@ def set_device(device: int) -> None:
 
 
 def default_device() -> str:
-    """ "cpu" or "cuda:N", as the last `set_mode_*` and `set_device` say."""
+    """Where nets without a device run: "cpu" or "cuda:N", as the last `set_mode_*` and `set_device` say."""
     return f"cuda:{_device}" if _mode_gpu else "cpu"
 
 

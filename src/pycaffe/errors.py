@@ -16,8 +16,8 @@
     │   └── WorkerDied
     └── MissingExtra (ImportError) an optional library is not installed
 
-Where original Caffe aborts the process (CHECK, LOG(FATAL)), pycaffe raises one of these. A message holds, in this order:
-Caffe's own sentence (people search for it), where (file:line, layer, blob), expected and got, one thing to do.
+Where original Caffe aborts the process (CHECK, LOG(FATAL)), pycaffe raises one of these. A message holds, in this
+order: Caffe's own sentence (people search for it), where (file:line, layer, blob), expected and got, one thing to do.
 """
 
 from __future__ import annotations

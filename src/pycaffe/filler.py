@@ -1,7 +1,7 @@
 """Initial values of parameters: the seven fillers of filler.hpp.
 
-`filler(param, shape)` checks at once and returns a function that fills a flat array later: a net whose weights come from a
-file never pays for it. Each filler draws from a generator of its own, fixed when it is made.
+`filler(param, shape)` checks at once and returns a function that fills a flat array later: a net whose weights come
+from a file never pays for it. Each filler draws from a generator of its own, fixed when it is made.
 """
 
 from __future__ import annotations

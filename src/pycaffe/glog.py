@@ -47,7 +47,7 @@ def init_log(level: int = 0) -> None:
 
 def init_from_environment() -> None:
     """Does what `GLOG_minloglevel` asks; nothing without it."""
-    value = os.environ.get("GLOG_minloglevel", "")
+    value = os.environ.get("GLOG_minloglevel", "")  # noqa: SIM112 (glog's own name)
     if value.isdigit():
         init_log(int(value))
 

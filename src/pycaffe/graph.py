@@ -1,8 +1,8 @@
 """From a NetParameter to a Graph: layers in order, the blobs between them, what needs backward (net.cpp, Init).
 
-`build_graph` takes the net as its file has it and does, in Caffe's order: set the state, filter, insert splits, then layer
-by layer: create, connect bottoms and tops, check counts, set up, reshape, weigh losses, append parameters. The result is
-frozen: shapes and values change later, connections never.
+`build_graph` takes the net as its file has it and does, in Caffe's order: set the state, filter, insert splits, then
+layer by layer: create, connect bottoms and tops, check counts, set up, reshape, weigh losses, append parameters. The
+result is frozen: shapes and values change later, connections never.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def build_graph(source: NetSource, phase: int, level: int = 0, stages: Sequence[
 
     Args:
         source: the upgraded net with its file's name and the line of each layer.
-        phase: 0 TRAIN or 1 TEST; `level` and `stages` complete the NetState.
+        phase: 0 TRAIN or 1 TEST.
+        level: of the NetState.
+        stages: of the NetState, beside those that the file states.
 
     Raises:
         UnknownLayerType, UnknownBottom, DuplicateTop, LayerError, ShapeError: with file, line and layer.
@@ -248,8 +250,8 @@ class _Builder:
             blob_id = self.index_of[name]  # in place
         elif name in self.index_of:
             raise DuplicateTop(
-                f"Top blob {name!r} produced by multiple sources. An in-place layer must be the only reader of its blob "
-                "at that point, and other layers need top names of their own; rename this top."
+                f"Top blob {name!r} produced by multiple sources. An in-place layer must be the only reader of its "
+                "blob at that point, and other layers need top names of their own; rename this top."
             )
         else:
             blob_id = self.index_of[name] = self._new_blob(name)
@@ -313,7 +315,8 @@ class _Builder:
             stated = [getattr(other, field) for other in specs.values() if other.HasField(field)]
             if spec.HasField(field) and stated and stated[0] != getattr(spec, field):
                 raise LayerError(
-                    f"Shared param {spec.name!r} has mismatched {field}. Got {getattr(spec, field)!r} and {stated[0]!r}."
+                    f"Shared param {spec.name!r} has mismatched {field}. "
+                    f"Got {getattr(spec, field)!r} and {stated[0]!r}."
                 )
             if spec.HasField(field) and not stated:  # the owner takes the multiplier that a sharer states first
                 self.parameters[owner] = dataclasses.replace(self.parameters[owner], **{field: getattr(spec, field)})
@@ -354,7 +357,7 @@ def _check_counts(layer: Layer, bottoms: int, tops: int) -> None:
 
 
 def _loss_weights(layer: Layer, layer_param: Any, tops: Sequence[Blob]) -> tuple[float, ...]:
-    """Each top's weight in the loss; where it is not zero the top's diff holds it from now on (Layer::SetLossWeights)."""
+    """Each top's weight in the loss; one that is not zero fills the top's diff (Layer::SetLossWeights)."""
     stated = list(layer_param.loss_weight)
     if stated and len(stated) != len(tops):
         raise LayerError(

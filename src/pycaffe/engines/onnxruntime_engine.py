@@ -1,9 +1,9 @@
 """The compiled engine: runs of layers as onnxruntime sessions.
 
-The life of a forward: the caller asks for layers `start` to `end`. They are cut into segments at layers that have no ONNX
-form; each segment is lowered for the present shapes, once (a small cache keeps sessions by shape); inputs and outputs are
-bound to the blobs' own memory, so nothing is copied and views that users hold are live. Before each run the versions of the
-segment's parameters are compared: net surgery rebuilds the session.
+The life of a forward: the caller asks for layers `start` to `end`. They are cut into segments at layers that have no
+ONNX form; each segment is lowered for the present shapes, once (a small cache keeps sessions by shape); inputs and
+outputs are bound to the blobs' own memory, so nothing is copied and views that users hold are live. Before each run
+the versions of the segment's parameters are compared: net surgery rebuilds the session.
 
 After a fork the child drops its sessions: their threads do not exist there. They are leaked, not destroyed, because a
 session's destructor joins its threads and would wait for ever.
@@ -55,7 +55,7 @@ class OnnxRuntimeEngine:
         _engines.add(self)
 
     def end_of_segment(self, start: int, end: int) -> int:
-        """The last layer of the compiled segment that begins at `start`; start - 1 where that layer has no ONNX form."""
+        """The last layer of the compiled segment that begins at `start`; start - 1 where that one has no ONNX form."""
         last = start - 1
         while last < end and last + 1 not in self._not_lowerable:
             last += 1

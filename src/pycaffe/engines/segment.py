@@ -48,6 +48,9 @@ def lower_segment(graph: Graph, start: int, end: int, wanted: frozenset[int] | N
     """Lowers layers `start` to `end`, whose blobs must have the shapes that they will run with.
 
     Args:
+        graph: the net.
+        start: the first layer.
+        end: the last layer, included.
         wanted: blob ids to come out; all that the segment makes when None.
 
     Raises:

@@ -1,10 +1,11 @@
 """The torch engine: one layer at a time, every blob and every diff.
 
-Forward of a layer: blobs -> tensors over the same memory -> `layer.forward` -> results copied into the tops' memory, so that
-views that users hold show them. Where backward may follow, autograd records; the record (tape) of a layer lives until the
-layer runs again. Backward of a layer: top diffs -> `torch.autograd.grad` (or the layer's own `backward`) -> bottom diffs
-overwritten, parameter diffs added to. A layer without a record (its forward ran compiled) is computed again for it, from
-the blobs as they are; blobs that an in-place layer has overwritten since are computed again as well, aside.
+Forward of a layer: blobs -> tensors over the same memory -> `layer.forward` -> results copied into the tops' memory,
+so that views that users hold show them. Where backward may follow, autograd records; the record (tape) of a layer
+lives until the layer runs again. Backward of a layer: top diffs -> `torch.autograd.grad` (or the layer's own
+`backward`) -> bottom diffs overwritten, parameter diffs added to. A layer without a record (its forward ran compiled)
+is computed again for it, from the blobs as they are; blobs that an in-place layer has overwritten since are computed
+again as well, aside.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class TorchEngine:
         return tape
 
     def _value_before(self, index: int, blob: int) -> Tensor:
-        """A blob's value as layer `index` read it: the blob itself, unless this or a later layer works on it in place."""
+        """A blob's value as layer `index` read it: the blob, unless this or a later layer works on it in place."""
         writers = [i for i, node in enumerate(self.graph.nodes) if blob in node.top]
         earlier = [i for i in writers if i < index]
         if not earlier or max(writers) < index:

@@ -1,9 +1,9 @@
 """What a layer is: blob counts, shapes, parameters, a torch forward, an ONNX lowering.
 
 The life of a layer, as in layer.hpp: it is created from its LayerParameter; `set_up_blobs` runs once, `reshape_blobs`
-whenever its bottoms' shapes may have changed; then an engine runs it. Most layers write `setup` and `reshape` over plain
-shapes, `forward` over torch tensors (autograd gives backward) and `lower`. A layer that is about the world outside the net
-(readers, writers, Python) derives from `HostLayer` and works on blobs directly.
+whenever its bottoms' shapes may have changed; then an engine runs it. Most layers write `setup` and `reshape` over
+plain shapes, `forward` over torch tensors (autograd gives backward) and `lower`. A layer that is about the world
+outside the net (readers, writers, Python) derives from `HostLayer` and works on blobs directly.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Layer:
     # -- engines
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
-        """The tops, computed with torch. A top may have another shape than `reshape` said (Filter); the engine adapts."""
+        """The tops, by torch. A top may have another shape than `reshape` said (Filter); the engine adapts."""
         raise NotImplementedError(self.type)
 
     def backward(
@@ -114,7 +114,7 @@ class Layer:
         params: list[Tensor],
         propagate_down: list[bool],
     ) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """The diffs of bottoms and params. Overridden only where Caffe differs from the derivative that autograd finds."""
+        """The diffs of bottoms and params. Overridden only where Caffe differs from what autograd finds."""
         raise NotImplementedError(self.type)
 
     @property

@@ -22,8 +22,8 @@ class NotLowerable(NetError):
 class Lowering:
     """Collects ONNX nodes and constants; layers call it from `lower`.
 
-    Values are named by strings. `op("Relu", x)` adds a node and returns the name of its output; `constant(array)` adds an
-    initializer. Names are unique by construction: a prefix says which layer a node came from.
+    Values are named by strings. `op("Relu", x)` adds a node and returns the name of its output; `constant(array)`
+    adds an initializer. Names are unique by construction: a prefix says which layer a node came from.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Lowering:
         return f"{self.prefix}/{hint}_{self._count}"
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node with one output and returns the output's name. An empty input name leaves an optional input out."""
+        """Adds a node and returns the name of its output. An empty input name leaves an optional input out."""
         return self.ops(op_type, *inputs, outputs=1, **attributes)[0]
 
     def ops(self, op_type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """From a layer type to its class, by file name: type `SoftmaxWithLoss` lives in `layers/softmax_with_loss.py`.
 
-There is no table to keep: a file's name without underscores is the type in lower case, and the decorator at the class says
-the type. `tests/layers/test_registry.py` holds every file to that.
+There is no table to keep: a file's name without underscores is the type in lower case, and the decorator at the class
+says the type. `tests/layers/test_registry.py` holds every file to that.
 """
 
 from __future__ import annotations

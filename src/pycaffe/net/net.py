@@ -1,9 +1,9 @@
 """`Net`: blobs, parameters, forward, backward, with pycaffe's names; it chooses the engine.
 
 A forward of a TEST-phase net runs compiled (onnxruntime) wherever its layers have an ONNX form; TRAIN-phase nets,
-layers without one, and nets that have been asked for a backward run on torch, layer by layer. Readers, writers and Python
-layers run on the host between. One lock per net makes concurrent calls from several threads take turns, as the original's
-GIL did.
+layers without one, and nets that have been asked for a backward run on torch, layer by layer. Readers, writers and
+Python layers run on the host between. One lock per net makes concurrent calls from several threads take turns, as the
+original's GIL did.
 """
 
 from __future__ import annotations

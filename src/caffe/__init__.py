@@ -28,6 +28,36 @@ from ._caffe import (
 )
 from .proto.caffe_pb2 import TEST, TRAIN
 
+__all__ = [
+    "Blob",
+    "Classifier",
+    "Detector",
+    "Layer",
+    "Net",
+    "NetSpec",
+    "TEST",
+    "TRAIN",
+    "Timer",
+    "__version__",
+    "has_nccl",
+    "init_log",
+    "io",
+    "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
+]
+
 _glog.init_from_environment()
 
 from . import io  # noqa: E402

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from pycaffe import glog, rng
 from pycaffe.blob import Blob

@@ -1,0 +1,67 @@
+"""LRN: local response normalization."""
+
+from __future__ import annotations
+
+from pycaffe.blob import Shape
+from pycaffe.errors import ShapeError
+from pycaffe.layers._base import Layer
+from pycaffe.layers._lowering import Lowering
+from pycaffe.layers._pooling import AVE, PoolWindow
+from pycaffe.layers._registry import register_layer
+from pycaffe.layers._torch import Tensor, torch
+
+__all__ = ["LRNLayer"]
+
+ACROSS_CHANNELS = 0  # LRNParameter.NormRegion
+
+
+@register_layer("LRN")
+class LRNLayer(Layer):
+    """Divides each value by a power of the energy around it.
+
+    ACROSS_CHANNELS: y = x / (k + alpha / n * sum of x^2 over the n channels around)^beta.
+    WITHIN_CHANNEL: y = x / (1 + alpha / n^2 * sum of x^2 over the n x n pixels around)^beta; `k` is not used.
+    Outside the blob x is zero, and the divisor stays n, or n^2.
+
+    bottom, top: (N, C, H, W).
+
+    Parameters (lrn_param): local_size n (5, odd), alpha (1), beta (0.75), norm_region (ACROSS_CHANNELS), k (1); engine:
+    ignored. As in lrn_layer.cpp.
+
+    Raises:
+        LayerError: an even local_size.  ShapeError: not 4 axes.
+    """
+
+    exact_num_bottom_blobs = 1
+    exact_num_top_blobs = 1
+
+    def setup(self, bottom: list[Shape]) -> None:
+        param = self.layer_param.lrn_param
+        self.size, self.across = param.local_size, param.norm_region == ACROSS_CHANNELS
+        if self.size % 2 != 1:
+            raise self.error(f"LRN only supports odd values for local_size. Got {self.size!r}.")
+        self.alpha, self.beta, self.k = param.alpha, param.beta, param.k
+        half = (self.size - 1) // 2
+        self.window = PoolWindow(AVE, (self.size, self.size), pad=(half, half))
+
+    def reshape(self, bottom: list[Shape]) -> list[Shape]:
+        if len(bottom[0]) != 4:
+            raise ShapeError(
+                f"Input must have 4 axes, corresponding to (num, channels, height, width). Got shape {bottom[0]!r}."
+            )
+        return [bottom[0]]
+
+    def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        x = bottom[0]
+        if self.across:
+            return [torch.nn.functional.local_response_norm(x, self.size, self.alpha, self.beta, self.k)]
+        return [x * (1 + self.alpha * self.window.forward(x * x)[0]) ** -self.beta]
+
+    def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
+        x = bottom[0]
+        if self.across:
+            return [g.op("LRN", x, size=self.size, alpha=self.alpha, beta=self.beta, bias=self.k)]
+        height, width = self.bottom_shapes[0][2:]
+        energy = self.window.lower(g, g.op("Mul", x, x), (height, width))[0]
+        scale = g.op("Add", g.op("Mul", energy, g.constant(self.alpha)), g.constant(1.0))
+        return [g.op("Mul", x, g.op("Pow", scale, g.constant(-self.beta)))]

@@ -180,3 +180,19 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(builtins, "__import__", without_cv2)
     with pytest.raises(MissingExtra, match=r'reading images needs OpenCV.*pip install "pycaffe\[images\]"'):
         decode(png())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif", ".ppm"])
+def test_damage_gives_a_picture_or_an_input_error(suffix: str) -> None:
+    random = np.random.default_rng(19)
+    whole = cv2.imencode(suffix, PIXELS)[1].tobytes()
+    for round_ in range(150):
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 6)):
+            at = int(random.integers(0, 60 if round_ % 2 else len(data)))
+            data[at : at + int(random.integers(0, 4))] = random.bytes(int(random.integers(0, 4)))
+        for read in (decode, decode_unchanged):
+            try:
+                assert read(bytes(data)).ndim in (2, 3)
+            except InputError as error:
+                assert "the image bytes" in str(error)

@@ -11,7 +11,7 @@ from pycaffe.errors import LayerError, ShapeError
 from pycaffe.layers._lowering import Lowering
 from pycaffe.layers._torch import Tensor, torch
 
-__all__ = ["AVE", "MAX", "STOCHASTIC", "PoolWindow"]
+__all__ = ["AVE", "MAX", "Pair", "PoolWindow", "STOCHASTIC"]
 
 MAX, AVE, STOCHASTIC = 0, 1, 2  # PoolMethod of both PoolingParameter and SPPParameter
 Pair = tuple[int, int]

@@ -33,7 +33,7 @@ def read_image_list(path: str) -> list[tuple[str, int]]:
         DataError: the file is missing or empty, or a label is no number.
     """
     items = []
-    for number, line in enumerate(read_lines(path, "Could not open the image list"), 1):
+    for number, line in enumerate(read_lines(path, "File is empty: could not open the image list"), 1):
         if not line.strip():
             continue
         name, space, text = line.rpartition(" ")

@@ -43,9 +43,11 @@ class LevelDbDatabase(Database):
         folder = self._folder_of_links()
         try:
             self._database = self._plyvel.DB(folder, create_if_missing=False, max_open_files=100)
+            # The raw iterator, because the other one ends without an error where the first block is damaged.
+            self._iterator = self._database.raw_iterator(verify_checksums=True)
         except self._plyvel.Error as error:
             raise DataError(f"Failed to open leveldb {self.source}. {_text(error)}") from error
-        self._rewind()
+        self._at_start = True
 
     def _folder_of_links(self) -> str:
         folder = tempfile.mkdtemp(prefix="pycaffe-leveldb-")
@@ -60,16 +62,22 @@ class LevelDbDatabase(Database):
         return folder
 
     def _rewind(self) -> None:
-        self._iterator = self._database.iterator()
+        self._at_start = True
 
     def _step(self) -> Record | None:
         try:
-            return next(self._iterator, None)
+            if self._at_start:
+                self._iterator.seek_to_first()
+            else:
+                self._iterator.next()
+            self._at_start = False
+            return self._iterator.item() if self._iterator.valid() else None
         except self._plyvel.Error as error:
-            raise DataError(f"The leveldb {self.source!r} is damaged: {_text(error)}") from error
+            raise DataError(f"The leveldb {self.source!r} is damaged: {_text(error)}.") from error
 
     def _seek_after(self, key: bytes) -> None:
-        self._iterator = self._database.iterator(start=key, include_start=False)
+        self._iterator.seek(key)
+        self._at_start = False
 
 
 def _text(error: Exception) -> str:

@@ -28,6 +28,9 @@ class LmdbDatabase(Database):
 
     def _open(self) -> None:
         self._lmdb = _import_lmdb()
+        for (pid, _), inherited in list(_environments.items()):
+            if pid != os.getpid():  # of the parent; LMDB would refuse to open the same file again
+                inherited.close()
         key = (os.getpid(), os.path.realpath(self.path))
         environment = _environments.get(key)
         if environment is None:

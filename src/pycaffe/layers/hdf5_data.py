@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pycaffe.blob import Blob
 from pycaffe.data.hdf5 import read_file_list, read_hdf5
 from pycaffe.errors import DataError
@@ -78,10 +76,9 @@ class HDF5DataLayer(ReaderLayer):
             row = self._row_order[self._row]
             for name, target, array in zip(self.layer_param.top, targets, self._arrays):
                 if target.shape[1:] != array.shape[1:]:
-                    expected, got = (str((-1, *np.shape(a)[1:])) for a in (target, array))
                     raise DataError(
                         f"Dataset {name!r} of {self._path!r} has rows of another shape than the first file's: expected "
-                        f"{expected}, got {got}."
+                        f"{target.shape[1:]!r}, got {array.shape[1:]!r}."
                     )
                 target[item] = array[row]
             self._next_row()

@@ -23,6 +23,7 @@ __all__ = ["Blob", "FloatArray", "Shape", "Storage"]
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
 MAX_AXES = 32  # kMaxBlobAxes of blob.hpp
+INT_MAX = 2**31 - 1
 
 
 class _Lease:
@@ -198,7 +199,7 @@ class Blob:
         """Changes the shape; the data keep their place in the buffer.
 
         Raises:
-            ShapeError: an extent is negative or there are more than 32 axes.
+            ShapeError: an extent is negative, there are more than 32 axes or more than 2^31 - 1 elements.
         """
         new = _checked_shape(shape)
         count = math.prod(new)
@@ -230,4 +231,9 @@ def _checked_shape(shape: Sequence[int]) -> Shape:
         raise ShapeError(f"Check failed: shape.size() <= kMaxBlobAxes ({len(new)} vs. {MAX_AXES}).")
     if any(extent < 0 for extent in new):
         raise ShapeError(f"Check failed: shape[i] >= 0. Got shape {new!r}.")
+    count = 1
+    for extent in new:  # axis by axis, as Blob::Reshape does: what follows a 0 is not looked at
+        if count and extent > INT_MAX // count:
+            raise ShapeError(f"blob size exceeds INT_MAX. Got shape {new!r}; at most {INT_MAX} elements.")
+        count *= extent
     return new

@@ -25,8 +25,9 @@ def filler(param: Any, shape: Shape) -> Fill:
     """The fill function for a FillerParameter and a blob of `shape`.
 
     Raises:
-        LayerError: unknown filler type, an empty blob, `sparse` with another filler than gaussian, or a bilinear filler
-            on a blob that is not N x C x K x K.
+        LayerError: unknown filler type, an empty blob, a blob without axes where the filler counts inputs, `sparse` with
+            another filler than gaussian or beyond the blob's first axis, a std that is not positive, min above max, or a
+            bilinear filler on a blob that is not N x C x K x K.
     """
     known = {
         "constant": _constant,
@@ -41,6 +42,8 @@ def filler(param: Any, shape: Shape) -> Fill:
         raise LayerError(f"Unknown filler name: {param.type!r}.{did_you_mean(param.type, known)}")
     if math.prod(shape) == 0:
         raise LayerError(f"Check failed: count. Filler {param.type!r} on an empty blob of shape {shape!r}.")
+    if not shape and param.type in ("positive_unitball", "xavier", "msra"):
+        raise LayerError(f"axis 0 out of range for a 0-D Blob. Filler {param.type!r} needs at least one axis.")
     if param.sparse != -1 and param.type != "gaussian":
         raise LayerError(f"Sparsity not supported by this Filler. Filler {param.type!r}, sparse {param.sparse!r}.")
     return known[param.type](param, shape)
@@ -78,17 +81,23 @@ def _normal(mean: float, std: float) -> Fill:
 
 
 def _uniform(param: Any, shape: Shape) -> Fill:
+    if param.min > param.max:
+        raise LayerError(f"Check failed: a <= b. Filler 'uniform' with min {param.min!r} and max {param.max!r}.")
     return _uniform_between(param.min, param.max)
 
 
 def _gaussian(param: Any, shape: Shape) -> Fill:
     if param.sparse < -1:
         raise LayerError(f"Check failed: sparse >= -1. Got {param.sparse!r}.")
+    if not param.std > 0:
+        raise LayerError(f"Check failed: sigma > 0. Filler 'gaussian' with std {param.std!r}; use 'constant' for 0.")
     normal = _normal(param.mean, param.std)
     if param.sparse < 0:
         return normal
     if not shape:
         raise LayerError("Check failed: blob->num_axes() >= 1. A sparse gaussian filler on a scalar.")
+    if param.sparse > shape[0]:
+        raise LayerError(f"Check failed: p <= 1. Filler 'gaussian' with sparse {param.sparse!r} for shape {shape!r}.")
     probability, generator = param.sparse / shape[0], child_generator()
 
     def fill(array: FloatArray) -> None:
@@ -112,7 +121,7 @@ def _positive_unitball(param: Any, shape: Shape) -> Fill:
 def _fan(param: Any, shape: Shape) -> float:
     """fan_in, fan_out or their mean, by `variance_norm`."""
     count = math.prod(shape)
-    fan_in = count // shape[0] if shape else count
+    fan_in = count // shape[0]
     fan_out = count // shape[1] if len(shape) > 1 else count
     norms = {0: float(fan_in), 1: float(fan_out), 2: (fan_in + fan_out) / 2}
     return norms[param.variance_norm]

@@ -124,6 +124,7 @@ def test_lines_unknown_for_layers_in_a_list():
         ("layer { convolution_param { num_output: -1 } }", r"out of range"),
         ("layer { convolution_param { num_output: 99999999999 } }", r"out of range"),
         ("]", r":1:1: "),
+        ('layer { name: "a\n type: "x" }\nlayer { name: "b" }', r":1:15, layer 'a': .*String missing ending quote"),
     ],
 )
 def test_errors_say_where(text, message):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pycaffe.proto.schema import EXPORTS
 
-__all__ = sorted(EXPORTS)  # noqa: PLE0605
+__all__ = sorted(EXPORTS)
 globals().update(EXPORTS)
 
 

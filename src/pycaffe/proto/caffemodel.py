@@ -1,8 +1,8 @@
 """Reads and writes weights (.caffemodel, .caffemodel.h5) and single blobs (.binaryproto).
 
-A .caffemodel is mapped, not parsed: wire.py finds where each blob's numbers lie, and an array of packed floats is a view
-of the mapped file. The mapping is copy-on-write: to change such an array changes neither the file nor another process's
-view.
+A .caffemodel is mapped, not parsed: wire.py finds where each blob's numbers lie, and an array of packed floats is a
+view of the mapped file. The mapping is copy-on-write: to change such an array changes neither the file nor what another
+process sees.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Weights:
     """What a weights file holds.
 
     path: the file.
-    layers: for each layer, in the file's order, its blobs. A blob is None where an HDF5 file leaves it out because it is
+    layers: for each layer, in the file's order, its blobs; None for a blob that an HDF5 file leaves out because it is
         shared and stored with another layer. Of two layers with one name the later that has blobs counts.
     """
 
@@ -179,10 +179,11 @@ def _load_span(span: BlobSpan, buffer: Any) -> Array:
         count *= dim
     if count != span.stored:
         raise WireError(f"its shape {span.shape!r} stands for {count} values, the file holds {span.stored}")
-    if not span.runs:
-        return np.zeros(span.shape, np.float32)
-    parts = [_run_array(run, buffer) for run in span.runs]
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(span.shape)
+    parts = [_run_array(run, buffer) for run in span.runs] or [np.zeros(0, np.float32)]
+    try:
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(span.shape)
+    except ValueError:  # one axis is 0, the others are beyond numpy's limits
+        raise WireError(f"no array can have its shape {span.shape!r}") from None
 
 
 def _run_array(run: NumberRun, buffer: Any) -> Array:

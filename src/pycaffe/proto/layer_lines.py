@@ -10,7 +10,7 @@ __all__ = ["LayerBlock", "find_blocks"]
 
 _TOKEN = re.compile(
     r"""\#[^\n]*
-    | (?P<string>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*')
+    | (?P<string>"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z) | '[^'\\]*(?:\\.[^'\\]*)*(?:'|\\?\Z))
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<symbol>[{}<>:])""",
     re.VERBOSE | re.DOTALL,
@@ -42,7 +42,8 @@ def find_blocks(text: str) -> list[LayerBlock]:
             if depth == 0 and word == "input":
                 blocks.append(LayerBlock("input", bisect.bisect(newlines, word_start) + 1, word_start, token.end()))
         elif token["string"] and open_block is not None and word == "name" and not open_block.name and depth <= 2:
-            open_block.name = token["string"][1:-1]
+            # Where its quote is forgotten, the string goes on; the name is what its first line has.
+            open_block.name = token["string"][1:].split("\n")[0].rstrip("\r").rstrip(token["string"][0])[:200]
             word = ""
         elif token["symbol"] in ("{", "<"):
             if depth == 0 and word in ("layer", "layers"):

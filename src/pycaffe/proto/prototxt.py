@@ -21,16 +21,18 @@ from pycaffe.proto.upgrade import upgrade_net_as_needed, upgrade_snapshot_prefix
 
 __all__ = ["NetSource", "load_net", "parse_net", "parse_text", "read_net", "read_solver", "read_text"]
 
-# What C++'s parser takes and Python's does not: a minus apart from its number, a name right after a number, and strings
-# over several lines. Whole comments and strings come first, so that nothing inside them matches.
+# What C++'s parser takes and Python's does not: a minus apart from its number, a name right after a number, a string
+# over several lines, and in older releases a suffix F. Whole comments and strings come first, so that nothing inside them
+# matches. An open string goes to the end: to give up on it and look again from the next quote takes quadratic time.
 _CPP_ONLY = re.compile(
     r"""(?P<comment>\#[^\n]*)
-    | (?P<string>"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*')
+    | (?P<string>"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z) | '[^'\\]*(?:\\.[^'\\]*)*(?:'|\\?\Z))
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<minus>-)(?P<gap>\s+)(?P<value>[0-9.A-Za-z_]+)
     | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?P<name>[A-Za-z_])?""",
     re.VERBOSE | re.DOTALL,
 )
+MAX_REASON = 400
 _NO_FIELD = re.compile(r'type "(?P<type>[\w.]+)" .*?no field named "(?P<name>[^"]*)"')
 _NO_VALUE = re.compile(r'type "(?P<type>[\w.]+)" has no value named (?P<name>\w+)')
 _PLACE = re.compile(r"^\d+:\d+ : (?:'.*': )?")  # newer releases quote the line, too
@@ -112,33 +114,46 @@ def parse_text(message: Any, text: str, filename: str = "") -> Any:
 
     Raises ProtoError with file, line, column, layer, and for a misspelt field or value the nearest known one.
     """
+    error = _parse(text, message)
+    if error is None:
+        return _check_required(message, filename)
+    respelt = _CPP_ONLY.sub(_respell, text)
+    if respelt != text:
+        error = _parse(respelt, message)
+    if error is not None:
+        # Last, because a forgotten quote looks like a string over several lines, too: then the error above says it better.
+        joined = _CPP_ONLY.sub(_join_lines, respelt)
+        if joined == respelt or _parse(joined, message) is not None:
+            raise _failure(message, respelt, filename, error)
+    return _check_required(message, filename)
+
+
+def _parse(text: str, message: Any) -> Exception | None:
+    """Parses into the emptied message; the error, if there is one."""
+    message.Clear()
     try:
         text_format.Parse(text, message)
-    except (text_format.ParseError, RecursionError, ValueError, OverflowError) as first:
-        error: Exception = first
-        respelt = _CPP_ONLY.sub(_respell, text)
-        if respelt != text:
-            try:
-                message.Clear()
-                text_format.Parse(respelt, message)
-            except (text_format.ParseError, RecursionError, ValueError, OverflowError) as second:
-                error = second
-            else:
-                return _check_required(message, filename)
-        raise _failure(message, respelt, filename, error) from None
-    return _check_required(message, filename)
+    except (text_format.ParseError, RecursionError, ValueError, OverflowError) as error:
+        return error
+    return None
 
 
 def _respell(match: re.Match[str]) -> str:
     """The same token for Python's parser, with as many lines, so that errors keep theirs."""
     if match["minus"]:
         return match["minus"] + match["value"] + match["gap"]
-    if match["number"] and match["name"]:
-        return f"{match['number']} {match['name']}"
-    if match["string"] and "\n" in match["string"]:
-        text = match["string"].replace("\\\n", "\\n")
-        return text.replace("\n", "\\n") + "\n" * match["string"].count("\n")
+    if match["number"]:
+        number = match["number"] if match["number"][:2] in ("0x", "0X") else match["number"].replace("F", "f")
+        return f"{number} {match['name']}" if match["name"] else number
     return match[0]
+
+
+def _join_lines(match: re.Match[str]) -> str:
+    """A string over several lines on one, the line breaks after it."""
+    string = match["string"]
+    if not string or "\n" not in string:
+        return match[0]
+    return string.replace("\\\n", "\\n").replace("\n", "\\n") + "\n" * string.count("\n")
 
 
 def _check_required(message: Any, filename: str) -> Any:
@@ -160,14 +175,19 @@ def _failure(message: Any, text: str, filename: str, error: Exception) -> ProtoE
         return ProtoError(f"Failed to parse {kind}{_file(filename)}: blocks are nested too deeply.")
     line = error.GetLine() if isinstance(error, text_format.ParseError) else None
     if line is None or not isinstance(error, text_format.ParseError):
-        return ProtoError(f"Failed to parse {kind}{_file(filename)}: {error}.")
+        return ProtoError(f"Failed to parse {kind}{_file(filename)}: {_shorten(str(error))}.")
     column = error.GetColumn() or 1
-    reason = _PLACE.sub("", str(error)).rstrip(".")
+    reason = _shorten(_PLACE.sub("", str(error)).rstrip("."))
     block = _block_at(text, line, column)
     layer = "" if block is None else f", layer {block.name!r}" if block.name else ", in a layer without a name"
     return ProtoError(
         f"Failed to parse {kind} file: {filename or '<text>'}:{line}:{column}{layer}: {reason}.{_hint(reason)}"
     )
+
+
+def _shorten(reason: str) -> str:
+    """Without the middle of a long one: an unclosed string is quoted whole."""
+    return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON // 2]} ... {reason[-MAX_REASON // 2 :]}"
 
 
 def _block_at(text: str, line: int, column: int) -> LayerBlock | None:

@@ -25,9 +25,9 @@ def filler(param: Any, shape: Shape) -> Fill:
     """The fill function for a FillerParameter and a blob of `shape`.
 
     Raises:
-        LayerError: unknown filler type, an empty blob, a blob without axes where the filler counts inputs, `sparse` with
-            another filler than gaussian or beyond the blob's first axis, a std that is not positive, min above max, or a
-            bilinear filler on a blob that is not N x C x K x K.
+        LayerError: unknown filler type, an empty blob, no axes where inputs are counted, `sparse` with another filler
+            than gaussian or beyond the first axis, a std that is not positive, min above max, or a bilinear filler on a
+            blob that is not N x C x K x K.
     """
     known = {
         "constant": _constant,

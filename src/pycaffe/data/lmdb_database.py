@@ -54,7 +54,8 @@ class LmdbDatabase(Database):
         try:
             environment = self._open_files()
         except self._lmdb.Error as error:
-            raise DataError(f"Could not open the LMDB {self.source!r}: {error}.") from error
+            advice = " Close that environment first." if "already open" in str(error) else ""
+            raise DataError(f"Could not open the LMDB {self.source!r}: {str(error).rstrip('.')}.{advice}") from error
         # Reading a page that a cut-off file lacks would kill the process with SIGBUS.
         expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if size < expected:

@@ -264,6 +264,7 @@ class _Builder:
 
     def _append_parameters(self, layer: Layer, layer_param: Any) -> list[bool]:
         specs = layer_param.param
+        rates = layer.layer_param.param  # a layer may have set its own (BatchNorm's lr_mult: 0)
         if len(specs) > len(layer.blobs):
             raise LayerError(
                 f"Too many params specified for layer {layer_param.name}. Got {len(specs)}, it has {len(layer.blobs)}."
@@ -272,7 +273,7 @@ class _Builder:
         for index, blob in enumerate(layer.blobs):
             spec = specs[index] if index < len(specs) else None
             need.append(spec is None or spec.lr_mult != 0)
-            self._append_parameter(blob, index, spec)
+            self._append_parameter(blob, index, rates[index] if index < len(rates) else None)
         layer.param_propagate_down = list(need)
         return need
 

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pycaffe.blob import Shape
+from pycaffe.blob import FloatArray, Shape
 from pycaffe.engines.segment import Segment, SegmentNotLowerable, lower_segment
+from pycaffe.errors import InputError
 from pycaffe.graph import Graph
 
 __all__ = ["OnnxRuntimeEngine", "create_session"]
@@ -43,12 +47,16 @@ class OnnxRuntimeEngine:
         graph: the net.
         device: "cpu" or "cuda:N".
         threads: threads inside one run; None lets onnxruntime take one for each core.
+
+    Attributes:
+        overwritten: by blob id, what a blob held before the last run worked on it in place; backward needs it.
     """
 
     def __init__(self, graph: Graph, device: str = "cpu", threads: int | None = None) -> None:
         self.graph = graph
         self.device = device
         self.threads = threads
+        self.overwritten: dict[int, FloatArray] = {}
         self._compiled: OrderedDict[tuple[int, int, tuple[Shape, ...]], _Compiled] = OrderedDict()
         self._sources: dict[tuple[int, int], list[int]] = {}
         self._not_lowerable = {i for i, node in enumerate(graph.nodes) if _never_lowers(node)}
@@ -118,11 +126,29 @@ class OnnxRuntimeEngine:
     def _run_session(self, compiled: _Compiled) -> None:
         segment, blobs = compiled.segment, self.graph.blobs
         inputs = {name: blobs[i].raw_data() for name, i in segment.inputs}
-        results = compiled.session.run([name for name, _ in segment.outputs], inputs)
+        made = {i for _, i in segment.outputs}
+        for name, i in segment.inputs:
+            if i in made:
+                self.overwritten[i] = inputs[name].copy()
+        with self._located_errors():
+            results = compiled.session.run([name for name, _ in segment.outputs], inputs)
         for (_, i), result in zip(segment.outputs, results):
             if blobs[i].shape != result.shape:
                 blobs[i].reshape(*result.shape)
             blobs[i].raw_data()[...] = result
+
+    @contextmanager
+    def _located_errors(self) -> Iterator[None]:
+        """Turns an error of onnxruntime, which names a node by its layer, into ours."""
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            named = re.search(r"Name:'([^']*)'", str(error))
+            layer = named.group(1).rpartition("/")[0] if named else ""
+            where = next((f" In {n.where}, layer {layer!r}." for n in self.graph.nodes if n.name == layer), "")
+            raise InputError(f"A value is outside of what the layer takes: {error}.{where}") from error
 
     def forget(self) -> None:
         """Drops all sessions."""

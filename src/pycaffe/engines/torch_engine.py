@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pycaffe.blob import Blob
+from pycaffe.blob import Blob, FloatArray
 from pycaffe.graph import Graph, Node
 from pycaffe.layers import HostLayer
 from pycaffe.layers._torch import Tensor, torch
@@ -36,11 +36,13 @@ class TorchEngine:
     Args:
         graph: the net.
         device: where tensors are computed: "cpu", "cuda:0", ...; blobs stay in host memory.
+        overwritten: by blob id, what a blob held before a compiled run worked on it in place.
     """
 
-    def __init__(self, graph: Graph, device: str = "cpu") -> None:
+    def __init__(self, graph: Graph, device: str = "cpu", overwritten: dict[int, FloatArray] | None = None) -> None:
         self.graph = graph
         self.device = device
+        self.overwritten = overwritten if overwritten is not None else {}
         self._tapes: dict[int, _Tape] = {}
 
     # -- forward
@@ -53,22 +55,22 @@ class TorchEngine:
         bottom = [self._tensor(blob.raw_data()) for blob in self.graph.bottoms(node)]
         if record and node.in_place:  # the results will overwrite what autograd keeps
             bottom = [tensor.clone() for tensor in bottom]
-        tape = self._run(node, bottom, record)
+        params = [self._tensor(blob.raw_data()) for blob in node.layer.blobs]
+        tape = self._run(node, bottom, params, record)
+        if self.device != "cpu":
+            self._keep_changed_parameters(node.layer.blobs, params)
         if record:
             self._tapes[index] = tape
         self._store(node, tape.top)
 
-    def _run(self, node: Node, bottom: list[Tensor], record: bool) -> _Tape:
+    def _run(self, node: Node, bottom: list[Tensor], params: list[Tensor], record: bool) -> _Tape:
         layer = node.layer
-        params = [self._tensor(blob.raw_data()) for blob in layer.blobs]
         by_autograd = record and not layer.has_own_backward()
         if by_autograd:
             bottom = [t.detach().requires_grad_(need) for t, need in zip(bottom, node.bottom_need_backward)]
             params = [t.detach().requires_grad_(need) for t, need in zip(params, layer.param_propagate_down)]
         with torch.set_grad_enabled(by_autograd), node.located_errors():
             top = layer.forward(bottom, params)
-        if self.device != "cpu":
-            self._keep_changed_parameters(layer.blobs, params)
         return _Tape(bottom, params, top)
 
     def _store(self, node: Node, top: Sequence[Tensor]) -> None:
@@ -112,7 +114,9 @@ class TorchEngine:
     def _replay(self, index: int) -> _Tape:
         """A record for a layer whose forward left none."""
         node = self.graph.nodes[index]
-        tape = self._run(node, [self._value_before(index, blob).clone() for blob in node.bottom], record=True)
+        bottom = [self._value_before(index, blob).clone() for blob in node.bottom]
+        params = [self._tensor(blob.raw_data()).clone() for blob in node.layer.blobs]  # BatchNorm's forward moves them
+        tape = self._run(node, bottom, params, record=True)
         self._tapes[index] = tape
         return tape
 
@@ -123,11 +127,12 @@ class TorchEngine:
         if not earlier or max(writers) < index:
             return self._tensor(self.graph.blobs[blob].raw_data())
         node = self.graph.nodes[earlier[-1]]
-        if isinstance(node.layer, HostLayer) or node.type == "Input":  # cannot be asked again: the value that is there
-            return self._tensor(self.graph.blobs[blob].raw_data())
+        if isinstance(node.layer, HostLayer) or node.type == "Input":  # cannot be asked again
+            kept = self.overwritten.get(blob)
+            return self._tensor(self.graph.blobs[blob].raw_data() if kept is None else kept)
         bottom = [self._value_before(earlier[-1], b) for b in node.bottom]
         with torch.no_grad():
-            top = node.layer.forward(bottom, [self._tensor(b.raw_data()) for b in node.layer.blobs])
+            top = node.layer.forward(bottom, [self._tensor(b.raw_data()).clone() for b in node.layer.blobs])
         return top[node.top.index(blob)]
 
     def forget(self) -> None:

@@ -145,7 +145,7 @@ class Layer:
 class LossLayer(Layer):
     """A layer whose first top is a scalar loss with weight 1 by default (loss_layer.hpp)."""
 
-    exact_num_bottom_blobs = 2
+    exact_num_bottom_blobs: ClassVar[int | None] = 2
     auto_top_blobs = True
 
     def default_loss_weight(self, top_index: int) -> float:

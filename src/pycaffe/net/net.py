@@ -158,10 +158,8 @@ class Net(BatchedNet):
     def _engine_pair(self) -> tuple[OnnxRuntimeEngine, TorchEngine]:
         device = self._device or devices.default_device()
         if device not in self._engines:
-            self._engines[device] = (
-                OnnxRuntimeEngine(self._graph, device, self._threads),
-                TorchEngine(self._graph, device),
-            )
+            compiled = OnnxRuntimeEngine(self._graph, device, self._threads)
+            self._engines[device] = (compiled, TorchEngine(self._graph, device, compiled.overwritten))
         return self._engines[device]
 
     def _loss(self, index: int) -> float:

@@ -1,0 +1,1 @@
+"""The nets of the benchmarks, as NetSpec scripts with seeded weights: one file each."""

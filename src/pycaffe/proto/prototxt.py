@@ -22,8 +22,9 @@ from pycaffe.proto.upgrade import upgrade_net_as_needed, upgrade_snapshot_prefix
 __all__ = ["NetSource", "load_net", "parse_net", "parse_text", "read_net", "read_solver", "read_text"]
 
 # What C++'s parser takes and Python's does not: a minus apart from its number, a name right after a number, a string
-# over several lines, and in older releases a suffix F. Whole comments and strings come first, so that nothing inside them
-# matches. An open string goes to the end: to give up on it and look again from the next quote takes quadratic time.
+# over several lines, and in older releases a suffix F. Whole comments and strings come first, so that nothing inside
+# them matches. An open string goes to the end: to give up on it and look again from the next quote would take quadratic
+# time.
 _CPP_ONLY = re.compile(
     r"""(?P<comment>\#[^\n]*)
     | (?P<string>"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z) | '[^'\\]*(?:\\.[^'\\]*)*(?:'|\\?\Z))
@@ -121,7 +122,7 @@ def parse_text(message: Any, text: str, filename: str = "") -> Any:
     if respelt != text:
         error = _parse(respelt, message)
     if error is not None:
-        # Last, because a forgotten quote looks like a string over several lines, too: then the error above says it better.
+        # Last, because a forgotten quote looks like a string over several lines, too; the error above says that better.
         joined = _CPP_ONLY.sub(_join_lines, respelt)
         if joined == respelt or _parse(joined, message) is not None:
             raise _failure(message, respelt, filename, error)

@@ -85,7 +85,7 @@ def check_device(device: str) -> str:
 
 def _gpu_or_warning(asked_by: str, device: int) -> bool:
     global _warned
-    if device < gpu_count():
+    if 0 <= device < gpu_count():
         return True
     message = f"{asked_by}: GPU {device} is not there ({gpu_count()} found); running on the CPU."
     if os.environ.get("PYCAFFE_REQUIRE_GPU") == "1":

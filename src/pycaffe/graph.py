@@ -21,7 +21,7 @@ from pycaffe.proto.filter import filter_net
 from pycaffe.proto.insert_splits import insert_splits
 from pycaffe.proto.net_source import NetSource
 
-__all__ = ["Graph", "Node", "Parameter", "build_graph"]
+__all__ = ["Graph", "Node", "Parameter", "build_graph", "check_range"]
 
 logger = logging.getLogger("pycaffe.graph")
 
@@ -119,9 +119,9 @@ def _located(where: str, name: str) -> Iterator[None]:
     except CaffeError as error:
         if getattr(error, "located", False):
             raise
-        located = type(error)(f"{error} In {where}, layer {name!r}.")
-        located.located = True  # type: ignore[attr-defined]
-        raise located from error
+        error.args = (f"{error} In {where}, layer {name!r}.",)  # the same object: a user's layer may have raised it
+        error.located = True  # type: ignore[attr-defined]
+        raise
 
 
 def build_graph(source: NetSource, phase: int, level: int = 0, stages: Sequence[str] = ()) -> Graph:

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from pycaffe.blob import FloatArray, Shape
+from pycaffe.blob import Shape, Storage
+from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.engines.segment import Segment, SegmentNotLowerable, lower_segment
 from pycaffe.errors import InputError
 from pycaffe.graph import Graph
@@ -37,6 +38,7 @@ MAX_SESSIONS = 16  # by shape and range; a pyramid of 12 sizes stays inside
 class _Compiled:
     segment: Segment
     session: Any
+    storages: list[Storage]
     versions: list[int]
 
 
@@ -49,14 +51,14 @@ class OnnxRuntimeEngine:
         threads: threads inside one run; None lets onnxruntime take one for each core.
 
     Attributes:
-        overwritten: by blob id, what a blob held before the last run worked on it in place; backward needs it.
+        overwritten: what blobs held before a run worked on them in place; backward needs it.
     """
 
     def __init__(self, graph: Graph, device: str = "cpu", threads: int | None = None) -> None:
         self.graph = graph
         self.device = device
         self.threads = threads
-        self.overwritten: dict[int, FloatArray] = {}
+        self.overwritten = OverwrittenValues()
         self._compiled: OrderedDict[tuple[int, int, tuple[Shape, ...]], _Compiled] = OrderedDict()
         self._sources: dict[tuple[int, int], list[int]] = {}
         self._not_lowerable = {i for i, node in enumerate(graph.nodes) if _never_lowers(node)}
@@ -85,19 +87,30 @@ class OnnxRuntimeEngine:
     def _find(self, start: int, end: int) -> _Compiled:
         key = (start, end, tuple(self.graph.blobs[i].shape for i in self._source_blobs(start, end)))
         compiled = self._compiled.get(key)
-        if compiled is not None and compiled.versions != _versions(compiled.segment, self.graph):
+        if compiled is not None and not self._is_current(compiled):
             compiled = None
         if compiled is None:
             for index in range(start, end + 1):
                 self.graph.reshape_node(index)
             segment = lower_segment(self.graph, start, end)
             session = create_session(segment, self.device, self.threads) if segment.outputs else None
-            versions = [storage.watch() for _, storage, _ in segment.parameters]
-            compiled = self._compiled[key] = _Compiled(segment, session, versions)
+            storages = self._parameter_storages(segment)
+            compiled = self._compiled[key] = _Compiled(segment, session, storages, [s.watch() for s in storages])
         self._compiled.move_to_end(key)
         while len(self._compiled) > MAX_SESSIONS:
             self._compiled.popitem(last=False)
         return compiled
+
+    def _is_current(self, compiled: _Compiled) -> bool:
+        """Whether the parameters are those that were compiled: same buffers (`share_with`), same values (surgery)."""
+        storages = self._parameter_storages(compiled.segment)
+        return all(new is old for new, old in zip(storages, compiled.storages)) and compiled.versions == [
+            storage.current_version() for storage in storages
+        ]
+
+    def _parameter_storages(self, segment: Segment) -> list[Storage]:
+        nodes = self.graph.nodes[segment.start : segment.end + 1]
+        return [blob.data_storage for node in nodes for blob in node.layer.blobs]
 
     def _source_blobs(self, start: int, end: int) -> list[int]:
         """The blobs whose shapes decide all others of the range: those read before they are made, and net inputs."""
@@ -114,6 +127,12 @@ class OnnxRuntimeEngine:
 
     def _run_segment(self, compiled: _Compiled) -> None:
         segment, blobs = compiled.segment, self.graph.blobs
+        made = {i for _, i in segment.outputs}
+        self.overwritten.forget(segment.start, [*made, *(top for top, _ in segment.shared)])
+        if any(node.need_backward for node in self.graph.nodes[segment.start : segment.end + 1]):
+            for _, i in segment.inputs:
+                if i in made:
+                    self.overwritten.keep(segment.start, i, blobs[i].raw_data())
         if segment.outputs:
             self._run_session(compiled)
         for top, bottom in segment.shared:
@@ -126,10 +145,6 @@ class OnnxRuntimeEngine:
     def _run_session(self, compiled: _Compiled) -> None:
         segment, blobs = compiled.segment, self.graph.blobs
         inputs = {name: blobs[i].raw_data() for name, i in segment.inputs}
-        made = {i for _, i in segment.outputs}
-        for name, i in segment.inputs:
-            if i in made:
-                self.overwritten[i] = inputs[name].copy()
         with self._located_errors():
             results = compiled.session.run([name for name, _ in segment.outputs], inputs)
         for (_, i), result in zip(segment.outputs, results):
@@ -163,10 +178,6 @@ class OnnxRuntimeEngine:
 
 def _never_lowers(node: Any) -> bool:
     return node.type != "Input" and node.layer.not_lowered is not None
-
-
-def _versions(segment: Segment, graph: Graph) -> list[int]:
-    return [storage.current_version() for _, storage, _ in segment.parameters]
 
 
 def create_session(segment: Segment, device: str = "cpu", threads: int | None = None) -> Any:

@@ -107,6 +107,16 @@ class _SegmentBuilder:
             self.value[blob] = self.made[blob] = name
             if node.layer.shares_data:
                 self.shared.append((blob, node.bottom[0]))
+            else:
+                self._write_through(blob, name)
+
+    def _write_through(self, blob: int, name: str) -> None:
+        """Gives blobs over the memory of `blob` its value: in-place work on a Flatten's top is seen in its bottom."""
+        blobs = self.graph.blobs
+        for other in [i for i in self.value if i != blob and blobs[i].data_storage is blobs[blob].data_storage]:
+            same = blobs[other].shape == blobs[blob].shape
+            value = name if same else self.g.reshape(name, [-1, *blobs[other].shape[1:]])
+            self.value[other] = self.made[other] = value
 
     def _value(self, blob: int) -> str:
         if blob not in self.value:

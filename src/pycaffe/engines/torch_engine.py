@@ -10,10 +10,13 @@ again as well, aside.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pycaffe.blob import Blob, FloatArray
+from pycaffe.blob import Blob
+from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.graph import Graph, Node
 from pycaffe.layers import HostLayer
 from pycaffe.layers._torch import Tensor, torch
@@ -36,13 +39,13 @@ class TorchEngine:
     Args:
         graph: the net.
         device: where tensors are computed: "cpu", "cuda:0", ...; blobs stay in host memory.
-        overwritten: by blob id, what a blob held before a compiled run worked on it in place.
+        overwritten: what blobs held before a run without a record worked on them in place.
     """
 
-    def __init__(self, graph: Graph, device: str = "cpu", overwritten: dict[int, FloatArray] | None = None) -> None:
+    def __init__(self, graph: Graph, device: str, overwritten: OverwrittenValues) -> None:
         self.graph = graph
         self.device = device
-        self.overwritten = overwritten if overwritten is not None else {}
+        self.overwritten = overwritten
         self._tapes: dict[int, _Tape] = {}
 
     # -- forward
@@ -50,7 +53,12 @@ class TorchEngine:
     def forward(self, index: int, record: bool) -> None:
         """Runs a layer; its tops must have been reshaped. `record` keeps what backward needs."""
         node = self.graph.nodes[index]
+        _settle_after_fork()
         self._tapes.pop(index, None)
+        self.overwritten.forget(index, node.top)
+        if node.in_place and node.need_backward and not record:
+            for blob in {*node.bottom} & {*node.top}:
+                self.overwritten.keep(index, blob, self.graph.blobs[blob].raw_data())
         record = record and node.need_backward
         bottom = [self._tensor(blob.raw_data()) for blob in self.graph.bottoms(node)]
         if record and node.in_place:  # the results will overwrite what autograd keeps
@@ -95,6 +103,7 @@ class TorchEngine:
     def backward(self, index: int) -> None:
         """Computes the diffs of a layer's bottoms and adds to those of its parameters."""
         node = self.graph.nodes[index]
+        _settle_after_fork()
         tape = self._tapes.get(index) or self._replay(index)
         top_diff = [self._tensor(blob.raw_diff()) for blob in self.graph.tops(node)]
         if node.layer.has_own_backward():
@@ -114,6 +123,7 @@ class TorchEngine:
     def _replay(self, index: int) -> _Tape:
         """A record for a layer whose forward left none."""
         node = self.graph.nodes[index]
+        self._renew_shapes(node)
         bottom = [self._value_before(index, blob).clone() for blob in node.bottom]
         params = [self._tensor(blob.raw_data()).clone() for blob in node.layer.blobs]  # BatchNorm's forward moves them
         tape = self._run(node, bottom, params, record=True)
@@ -121,23 +131,70 @@ class TorchEngine:
         return tape
 
     def _value_before(self, index: int, blob: int) -> Tensor:
-        """A blob's value as layer `index` read it: the blob, unless this or a later layer works on it in place."""
-        writers = [i for i, node in enumerate(self.graph.nodes) if blob in node.top]
-        earlier = [i for i in writers if i < index]
-        if not earlier or max(writers) < index:
-            return self._tensor(self.graph.blobs[blob].raw_data())
-        node = self.graph.nodes[earlier[-1]]
-        if isinstance(node.layer, HostLayer) or node.type == "Input":  # cannot be asked again
-            kept = self.overwritten.get(blob)
-            return self._tensor(self.graph.blobs[blob].raw_data() if kept is None else kept)
-        bottom = [self._value_before(earlier[-1], b) for b in node.bottom]
+        """A blob's value as layer `index` read it: the blob, unless this or a later layer writes to its memory."""
+        present = self.graph.blobs[blob]
+        if not self._written_from(index, present):
+            return self._tensor(present.raw_data())
+        writers = [i for i, n in enumerate(self.graph.nodes[:index]) if blob in n.top and n.type != "Input"]
+        writer = writers[-1] if writers else -1
+        kept = self.overwritten.find(index, blob, writer)
+        if kept is not None:
+            return self._tensor(kept)
+        node = self.graph.nodes[max(writer, 0)]
+        if writer < 0 or isinstance(node.layer, HostLayer):  # cannot be asked again
+            return self._tensor(present.raw_data())
+        bottom = [self._value_before(writer, b) for b in node.bottom]
+        self._renew_shapes(node)
         with torch.no_grad():
             top = node.layer.forward(bottom, [self._tensor(b.raw_data()).clone() for b in node.layer.blobs])
         return top[node.top.index(blob)]
 
+    def _written_from(self, index: int, blob: Blob) -> bool:
+        """Whether layer `index` or a later one writes to a blob's memory (Flatten's top is its bottom's)."""
+        return any(
+            not node.layer.shares_data and any(top.data_storage is blob.data_storage for top in self.graph.tops(node))
+            for node in self.graph.nodes[index:]
+        )
+
+    def _renew_shapes(self, node: Node) -> None:
+        """Tells a layer the present shapes: a compiled forward of known shapes does not ask it to reshape.
+
+        The tops keep theirs: what a Filter lets through depends on values. A layer that knows the shapes is left alone:
+        an RNN's reshape moves its state.
+        """
+        layer, present = node.layer, [blob.shape for blob in self.graph.bottoms(node)]
+        if layer.bottom_shapes != present:
+            layer.bottom_shapes = present
+            with node.located_errors():
+                layer.top_shapes = layer.reshape(present)
+
     def forget(self) -> None:
         """Drops all records: the next backward computes its layers again."""
         self._tapes.clear()
+
+
+_forked_with_torch = False
+
+
+def _note_fork() -> None:
+    global _forked_with_torch
+    _forked_with_torch = "torch" in sys.modules
+
+
+def _settle_after_fork() -> None:
+    """Leaves torch one thread in the child of a process that used it: OpenMP's team does not survive a fork.
+
+    A parallel region would wait for threads that do not exist. Done at the first use, so that a child that never
+    runs a net on torch keeps its settings.
+    """
+    global _forked_with_torch
+    if _forked_with_torch:
+        _forked_with_torch = False
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def _gradients(tape: _Tape, top_diff: list[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:

@@ -83,6 +83,8 @@ class Layer:
         self.top_shapes = self.reshape(self.bottom_shapes)
         for blob, shape in zip(top, self.top_shapes):
             blob.reshape(*shape)
+            if self.shares_data:  # now and not at the first forward, so that views taken before it stay live
+                blob.share_data(bottom[0])
 
     def add_blob(self, shape: Sequence[int], filler_param: Any = None) -> Blob:
         """Adds a learnable parameter; without a filler it starts as zeros. It is filled when somebody looks."""

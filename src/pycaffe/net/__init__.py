@@ -2,4 +2,4 @@
 
 from pycaffe.net.net import TEST, TRAIN, Net, Outputs
 
-__all__ = ["TEST", "TRAIN", "Net", "Outputs"]
+__all__ = ["Net", "Outputs", "TEST", "TRAIN"]

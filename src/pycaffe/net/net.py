@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from pycaffe.proto.net_source import NetSource
 from pycaffe.proto.prototxt import load_net
 from pycaffe.proto.upgrade import upgrade_net_as_needed
 
-__all__ = ["TEST", "TRAIN", "Net", "Outputs"]
+__all__ = ["Net", "Outputs", "TEST", "TRAIN"]
 
 TRAIN, TEST = 0, 1
 ENGINES = ("torch", "onnxruntime")
@@ -45,7 +46,7 @@ class Net(BatchedNet):
     Args:
         network_file: a prototxt of any age, or a NetParameter.
         phase: `caffe.TRAIN` or `caffe.TEST`. The original's old form `Net(file, weights, phase)` works, too.
-        level, stages: with the phase, the state that layers' include and exclude rules are held against.
+        level, stages: with the phase, the state that layers' include and exclude rules are held against (0, none).
         weights: a `.caffemodel` or `.caffemodel.h5` to copy from.
         engine: "torch" or "onnxruntime" to use that one alone; None chooses by layer.
         device: "cpu" or "cuda:N"; None follows `caffe.set_mode_gpu()` and `caffe.set_device()`.
@@ -61,7 +62,7 @@ class Net(BatchedNet):
         self,
         network_file: Path | Any,
         phase: int | Path = TEST,
-        level: int = 0,
+        level: int | None = None,
         stages: Iterable[str] | None = None,
         weights: Path | None = None,
         *,
@@ -72,13 +73,16 @@ class Net(BatchedNet):
     ) -> None:
         if isinstance(phase, (str, os.PathLike)):
             logger.warning("Net(file, weights, phase) is the old form; use Net(file, phase, weights=weights).")
-            weights, phase, level = phase, level, 0
+            weights, phase, level = phase, TEST if level is None else level, None
+        if phase not in (TRAIN, TEST):
+            raise InputError(f"Unknown phase {phase!r}. Expected caffe.TRAIN (0) or caffe.TEST (1).")
         if engine is not None and engine not in ENGINES:
             raise NetError(f"Unknown engine {engine!r}. Expected one of {ENGINES!r} or None.")
         self._device = devices.check_device(device) if device is not None else None
         self._engine, self._threads, self._map_weights = engine, threads, map_weights
-        super().__init__(build_graph(_source(network_file), phase, level, list(stages or [])))
+        super().__init__(build_graph(_source(network_file), phase, level or 0, list(stages or [])))
         self._lock = threading.RLock()
+        _nets.add(self)
         self._wants_gradient = False
         self._engines: dict[str, tuple[OnnxRuntimeEngine, TorchEngine]] = {}
         self._callbacks: dict[str, list[Callback]] = {
@@ -106,10 +110,11 @@ class Net(BatchedNet):
         """
         first, last = self._index(start, 0), self._index(end, len(self._graph.nodes) - 1)
         names = self.top_names[end] if end is not None else self.outputs
-        self._set(
-            kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized", "data"
-        )
-        self._forward(first, last)
+        with self._lock:  # no other thread's forward between this one's inputs and its run
+            self._set(
+                kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized", "data"
+            )
+            self._forward(first, last)
         views = {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
         return Outputs(views, self.top_names)
 
@@ -188,17 +193,17 @@ class Net(BatchedNet):
         """
         first, last = self._index(start, len(self._graph.nodes) - 1), self._index(end, 0)
         names = self.bottom_names[end] if end is not None else self.inputs
-        self._set(
-            kwargs, self.outputs, "Top diff arguments do not match net outputs.", "Diff is not batch sized", "diff"
-        )
-        self._backward(first, last)
+        with self._lock:
+            self._set(
+                kwargs, self.outputs, "Top diff arguments do not match net outputs.", "Diff is not batch sized", "diff"
+            )
+            self._backward(first, last)
         return {name: self._blob(name).diff for name in dict.fromkeys([*names, *(diffs or [])])}
 
     def _backward(self, start: int, end: int) -> None:
         """Runs backward over the layers with indices `start` down to `end`."""
         check_range(self._graph, start, end)
         with self._lock:
-            self._wants_gradient = True
             for index in range(start, end - 1, -1):
                 node = self._graph.nodes[index]
                 self._call("before_backward", index)
@@ -209,6 +214,7 @@ class Net(BatchedNet):
                         )
                     else:
                         self._engine_pair()[1].backward(index)
+                        self._wants_gradient = True  # not before: without torch, forward must go on compiled
                     if self._graph.debug_info:
                         log_backward(self._graph, index)
                 self._call("after_backward", index)
@@ -339,7 +345,22 @@ def _source(network: Path | Any) -> NetSource:
         return load_net(network)
     if isinstance(network, NetSource):
         return network
+    if not hasattr(network, "CopyFrom"):
+        raise InputError(f"Expected the path of a prototxt or a NetParameter, got {network!r}.")
     source = NetSource(type(network)())
     source.param.CopyFrom(network)
     upgrade_net_as_needed(source)
     return source
+
+
+_nets: weakref.WeakSet[Net] = weakref.WeakSet()
+
+
+def _free_locks_in_child() -> None:
+    """Another thread may have held a net's lock at the fork; it does not exist in the child and would never let go."""
+    for net in list(_nets):
+        net._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks_in_child)

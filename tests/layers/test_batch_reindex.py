@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pycaffe.errors import CaffeError, LayerError, ShapeError
+from pycaffe.errors import CaffeError, InputError, LayerError, ShapeError
 from tests.layers.case import build, check_layer, run_golden
 from tests.layers.diffs import bottom_diffs, run_backward
 
@@ -47,6 +47,14 @@ def test_an_index_out_of_range(index: list[float], message: str) -> None:
     net = build(REINDEX, (3, 2), (2,), engine="torch")
     net.blobs["b1"].data[...] = index
     with pytest.raises(CaffeError, match=message):
+        net.forward()
+
+
+@pytest.mark.parametrize("index", [[0, -1], [3, 0], [0, np.nan], [-0.5, 0]])
+def test_an_index_out_of_range_of_a_compiled_net(index: list[float]) -> None:
+    net = build(REINDEX, (3, 2), (2,), engine="onnxruntime")
+    net.blobs["b1"].data[...] = index
+    with pytest.raises(InputError, match=r"outside of what the layer takes.*layer 'l'"):
         net.forward()
 
 

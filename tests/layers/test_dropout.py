@@ -37,6 +37,12 @@ def test_in_training_it_drops_the_given_part_and_scales_the_rest(ratio: float) -
         assert np.abs(rows - ratio).max() <= 5 * np.sqrt(ratio * (1 - ratio) * len(rows) / y.size)
 
 
+def test_a_layer_with_the_train_phase_of_its_own_drops_in_a_test_net() -> None:
+    net = build(dropout(0.5).replace('type: "Dropout"', 'type: "Dropout" phase: TRAIN'), (2, 3, 5, 4))
+    net.blobs["b0"].data[...] = 1
+    assert set(np.unique(net.forward()["t0"])) == {0, 2}
+
+
 def test_backward_uses_the_mask_of_the_last_forward() -> None:
     x, dy = np.random.default_rng(2).standard_normal((2, 2, 3, 5, 4)).astype(np.float32)
     net = run_backward(dropout(0.25), [x], [dy], phase=TRAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pycaffe.errors import LayerError
+from pycaffe.errors import InputError, LayerError
 from pycaffe.net import TEST, Net
 from pycaffe.proto.prototxt import parse_net
 from tests.layers.case import build, check_layer, run_golden
@@ -57,6 +57,14 @@ def test_index_outside_the_table(index: int) -> None:
     net = build(layer("num_output: 2 input_dim: 3"), (4,), engine="torch")
     net.blobs["b0"].data[1] = index
     with pytest.raises(LayerError, match=rf"index < K_. Index {index} is outside the table of 3 rows"):
+        net.forward()
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_index_outside_the_table_of_a_compiled_net(index: int) -> None:
+    net = build(layer("num_output: 2 input_dim: 3"), (4,), engine="onnxruntime")
+    net.blobs["b0"].data[1] = index
+    with pytest.raises(InputError, match=r"outside of what the layer takes.*layer 'l'"):
         net.forward()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pycaffe.blob import Shape
 from pycaffe.errors import ShapeError
 from pycaffe.layers._base import Layer
@@ -70,4 +72,7 @@ class BatchReindexLayer(Layer):
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         from onnx import TensorProto
 
-        return [g.op("Gather", bottom[0], g.op("Cast", bottom[1], to=TensorProto.INT64), axis=0)]
+        index = g.op("Cast", bottom[1], to=TensorProto.INT64)
+        # ONNX counts negative indices from the end; out of bounds, onnxruntime refuses them.
+        negative, beyond = g.op("Less", bottom[1], g.constant(0)), g.constant(2**31 - 1, np.int64)
+        return [g.op("Gather", bottom[0], g.op("Where", negative, beyond, index), axis=0)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pycaffe.blob import Shape
 from pycaffe.layers._base import TRAIN
-from pycaffe.layers._lowering import Lowering
+from pycaffe.layers._lowering import Lowering, NotLowerable
 from pycaffe.layers._neuron import NeuronLayer
 from pycaffe.layers._registry import register_layer
 from pycaffe.layers._torch import Tensor, torch
@@ -24,7 +24,7 @@ class DropoutLayer(NeuronLayer):
         LayerError: dropout_ratio is not in [0, 1).
     """
 
-    checked_by = "distribution"
+    checked_by = "reference Caffe; TRAIN: distribution"
 
     def setup(self, bottom: list[Shape]) -> None:
         self.ratio: float = self.layer_param.dropout_param.dropout_ratio
@@ -42,4 +42,6 @@ class DropoutLayer(NeuronLayer):
         return [x * torch.from_numpy(kept).to(device=x.device, dtype=x.dtype) * (1 / (1 - self.ratio))]
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
+        if self.phase == TRAIN:  # a layer's own `phase` counts more than the net's
+            raise NotLowerable("Dropout: draws random numbers in the TRAIN phase")
         return [g.op("Identity", bottom[0])]

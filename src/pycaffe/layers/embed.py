@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pycaffe.blob import Shape
 from pycaffe.layers._base import Layer
 from pycaffe.layers._lowering import Lowering
@@ -73,5 +75,10 @@ class EmbedLayer(Layer):
         return [None], diffs
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
-        rows = g.op("Gather", params[0], g.op("Cast", bottom[0], to=7), axis=0)
+        from onnx import TensorProto
+
+        index = g.op("Cast", bottom[0], to=TensorProto.INT64)
+        # ONNX counts negative indices from the end; out of bounds, onnxruntime refuses them.
+        negative, beyond = g.op("Less", index, g.constant(0, np.int64)), g.constant(self.input_dim, np.int64)
+        rows = g.op("Gather", params[0], g.op("Where", negative, beyond, index), axis=0)
         return [g.op("Add", rows, params[1]) if len(params) > 1 else rows]

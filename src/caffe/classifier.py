@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 from caffe.pycaffe import Net
 from pycaffe.errors import InputError
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "image_transformer"]
 
 
 class Classifier(Net):

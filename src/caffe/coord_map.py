@@ -16,9 +16,9 @@ from caffe.net_spec import layers as L
 from pycaffe.errors import NetError
 
 __all__ = [
-    "PASS_THROUGH_LAYERS",
     "AxisMismatchException",
     "CropException",
+    "PASS_THROUGH_LAYERS",
     "UndefinedMapException",
     "compose",
     "conv_params",

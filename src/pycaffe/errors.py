@@ -41,6 +41,7 @@ __all__ = [
     "UnknownLayerType",
     "WeightsError",
     "WorkerDied",
+    "did_you_mean",
 ]
 
 

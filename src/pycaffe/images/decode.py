@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pycaffe.errors import InputError, MissingExtra
 from pycaffe.images.header import read_header, without_colour_profile
 
-__all__ = ["MAX_PIXELS", "ImageSource", "decode", "decode_unchanged", "load_cv2", "read_source"]
+__all__ = ["ImageSource", "MAX_PIXELS", "decode", "decode_unchanged", "load_cv2", "read_source"]
 
 MAX_PIXELS = 2**28
 """More pixels than this (16384 × 16384) are refused before anything is decoded."""

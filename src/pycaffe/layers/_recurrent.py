@@ -177,7 +177,9 @@ class RecurrentLayer(Layer):
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         if not self.expose_hidden:
-            raise NotLowerable(f"{self.type}: carries its hidden state from one forward to the next")
+            raise NotLowerable(
+                f"{self.type}: without expose_hidden it carries its hidden state from one forward to the next"
+            )
         if self.num_steps > MAX_UNROLLED:
             raise NotLowerable(
                 f"{self.type}: {self.num_steps} time steps, more than the {MAX_UNROLLED} that are unrolled"

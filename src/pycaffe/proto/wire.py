@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BlobSpan", "Field", "LayerSpan", "NumberRun", "WireError", "scan_blob", "scan_net"]
+__all__ = ["BlobSpan", "Field", "LayerSpan", "NumberRun", "WireError", "fields", "read_varint", "scan_blob", "scan_net"]
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 MAX_AXES = 32  # kMaxBlobAxes of blob.hpp

@@ -128,19 +128,15 @@ class OnnxRuntimeEngine:
     def _run_segment(self, compiled: _Compiled) -> None:
         segment, blobs = compiled.segment, self.graph.blobs
         made = {i for _, i in segment.outputs}
-        self.overwritten.forget(segment.start, [*made, *(top for top, _ in segment.shared)])
+        self.overwritten.forget(segment.start, made)
         if any(node.need_backward for node in self.graph.nodes[segment.start : segment.end + 1]):
             for _, i in segment.inputs:
                 if i in made:
                     self.overwritten.keep(segment.start, i, blobs[i].raw_data())
         if segment.outputs:
             self._run_session(compiled)
-        for top, bottom in segment.shared:
-            shape = blobs[top].shape
-            if blobs[top].count != blobs[bottom].count:
-                shape = blobs[bottom].shape
-                blobs[top].reshape(*shape)
-            blobs[top].share_data(blobs[bottom])
+        for index in segment.shared:
+            self.graph.reshape_node(index)
 
     def _run_session(self, compiled: _Compiled) -> None:
         segment, blobs = compiled.segment, self.graph.blobs

@@ -32,7 +32,7 @@ class Segment:
         inputs: (name, blob id) of what the segment reads and did not make.
         outputs: (name, blob id) of the values that the blobs hold after it.
         parameters: (name, storage, shape) of the initializers, which live outside the model.
-        shared: blob ids (top, bottom) of layers whose top is the bottom's memory.
+        shared: indices of layers whose tops are the bottom's memory.
     """
 
     start: int
@@ -41,7 +41,7 @@ class Segment:
     inputs: list[tuple[str, int]]
     outputs: list[tuple[str, int]]
     parameters: list[tuple[str, Storage, tuple[int, ...]]]
-    shared: list[tuple[int, int]]
+    shared: list[int]
 
 
 def lower_segment(graph: Graph, start: int, end: int, wanted: frozenset[int] | None = None) -> Segment:
@@ -68,13 +68,13 @@ class _SegmentBuilder:
         self.value: dict[int, str] = {}  # blob id -> the name of its present value
         self.inputs: dict[int, str] = {}
         self.made: dict[int, str] = {}
-        self.shared: list[tuple[int, int]] = []
+        self.shared: list[int] = []
         self.parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Storage, tuple[int, ...]]] = {}
 
     def build(self, wanted: frozenset[int] | None) -> Segment:
         for index in range(self.start, self.end + 1):
             self._lower_node(index)
-        sharing = {top for top, _ in self.shared}
+        sharing = {top for index in self.shared for top in self.graph.nodes[index].top}
         chosen = [i for i in self.made if (i in wanted if wanted is not None else i not in sharing)]
         outputs = [(self._named_output(i), i) for i in chosen]
         model = self._model(outputs)
@@ -105,10 +105,10 @@ class _SegmentBuilder:
             raise SegmentNotLowerable(index, str(error)) from error
         for blob, name in zip(node.top, tops):
             self.value[blob] = self.made[blob] = name
-            if node.layer.shares_data:
-                self.shared.append((blob, node.bottom[0]))
-            else:
+            if not node.layer.shares_data:
                 self._write_through(blob, name)
+        if node.layer.shares_data:
+            self.shared.append(index)
 
     def _write_through(self, blob: int, name: str) -> None:
         """Gives blobs over the memory of `blob` its value: in-place work on a Flatten's top is seen in its bottom."""

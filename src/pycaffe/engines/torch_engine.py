@@ -121,14 +121,12 @@ class TorchEngine:
                 torch.from_numpy(blob.raw_diff()).add_(grad.reshape(blob.shape).to("cpu"))
 
     def _replay(self, index: int) -> _Tape:
-        """A record for a layer whose forward left none."""
+        """A record for a layer whose forward left none; not kept, since a compiled forward would not renew it."""
         node = self.graph.nodes[index]
         self._renew_shapes(node)
         bottom = [self._value_before(index, blob).clone() for blob in node.bottom]
         params = [self._tensor(blob.raw_data()).clone() for blob in node.layer.blobs]  # BatchNorm's forward moves them
-        tape = self._run(node, bottom, params, record=True)
-        self._tapes[index] = tape
-        return tape
+        return self._run(node, bottom, params, record=True)
 
     def _value_before(self, index: int, blob: int) -> Tensor:
         """A blob's value as layer `index` read it: the blob, unless this or a later layer writes to its memory."""

@@ -1,0 +1,65 @@
+"""Small nets from prototxt text, for the tests of graph, net and engines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from pycaffe.net import TEST, Net
+from pycaffe.proto.prototxt import parse_net
+
+IP = """
+inner_product_param {
+  num_output: %d weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }
+}
+"""
+
+
+def data(*shape: int, name: str = "data") -> str:
+    dims = " ".join(f"dim: {extent}" for extent in shape)
+    return f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims} }} }} }}\n'
+
+
+def layer(name: str, type: str, bottom: str = "", top: str | None = None, rest: str = "") -> str:
+    """A layer block; bottoms and tops are names with blanks between, the top is the layer's name by default."""
+    bottoms = " ".join(f'bottom: "{b}"' for b in bottom.split())
+    tops = " ".join(f'top: "{t}"' for t in (name if top is None else top).split())
+    return f'layer {{ name: "{name}" type: "{type}" {bottoms} {tops} {rest} }}\n'
+
+
+def ip(name: str, bottom: str, num_output: int, rest: str = "", top: str | None = None) -> str:
+    return layer(name, "InnerProduct", bottom, top, IP % num_output + rest)
+
+
+def net_of(text: str, phase: int = TEST, **kwargs: Any) -> Net:
+    return Net(parse_net(text, "test.prototxt"), phase, **kwargs)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def fill_params(net: Net, seed: int = 1) -> None:
+    generator = np.random.default_rng(seed)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = generator.standard_normal(blob.shape)
+
+
+def run_python(script: str, *arguments: str, env: dict[str, str] | None = None, cwd: Any = None, timeout: float = 120):
+    """Runs a script in a fresh interpreter, which must succeed; returns the finished process."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done

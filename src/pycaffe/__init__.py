@@ -1,1 +1,76 @@
-"""pycaffe: Caffe for today's Python."""
+"""pycaffe: Caffe for today's Python.
+
+Names are loaded at their first use, so that `import pycaffe` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pycaffe.errors import (
+        CaffeError,
+        DataError,
+        DeviceError,
+        DuplicateTop,
+        InputError,
+        LayerError,
+        MissingExtra,
+        NetError,
+        PoolError,
+        ProtoError,
+        ShapeError,
+        UnknownBottom,
+        UnknownLayerType,
+        WeightsError,
+        WorkerDied,
+    )
+    from pycaffe.images import ImagePreprocess
+    from pycaffe.net import TEST, TRAIN, Net
+    from pycaffe.workers import Pool, Result
+
+__all__ = [
+    "CaffeError",
+    "DataError",
+    "DeviceError",
+    "DuplicateTop",
+    "ImagePreprocess",
+    "InputError",
+    "LayerError",
+    "MissingExtra",
+    "Net",
+    "NetError",
+    "Pool",
+    "PoolError",
+    "ProtoError",
+    "Result",
+    "ShapeError",
+    "TEST",
+    "TRAIN",
+    "UnknownBottom",
+    "UnknownLayerType",
+    "WeightsError",
+    "WorkerDied",
+]
+
+_HOMES = {
+    "ImagePreprocess": "pycaffe.images",
+    "Net": "pycaffe.net",
+    "Pool": "pycaffe.workers",
+    "Result": "pycaffe.workers",
+    "TEST": "pycaffe.net",
+    "TRAIN": "pycaffe.net",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "pycaffe.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

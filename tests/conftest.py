@@ -1,0 +1,41 @@
+"""Fixtures that fetch what a test needs, once a session."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A net on disk."""
+
+    model: pathlib.Path
+    weights: pathlib.Path
+
+
+def fetch(name: str) -> pathlib.Path:
+    """The folder that `scripts/fetch_models` gives for `name`."""
+    command = [sys.executable, str(ROOT / "scripts" / "fetch_models"), name]
+    fetched = subprocess.run(command, capture_output=True, text=True)
+    assert fetched.returncode == 0, fetched.stderr
+    return pathlib.Path(fetched.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def open_nsfw() -> TrainedNet:
+    """Yahoo's open_nsfw: data (1, 3, 224, 224) blue green red, mean 104 117 123 → prob (1, 2)."""
+    folder = fetch("open_nsfw")
+    return TrainedNet(folder / "deploy.prototxt", folder / "resnet_50_1by2_nsfw.caffemodel")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> pathlib.Path:
+    """A folder with scikit-image's 26 photographs, .png and .jpg."""
+    return fetch("photographs")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pathlib
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pycaffe.errors import InputError, PoolError, WeightsError
+from pycaffe.workers.messages import ItemDone, Settings, picklable_error
+from pycaffe.workers.runner import Runner
+from tests.workers import faults
+from tests.workers.tiny_net import SHAPE, expected_scores, write_tiny_net
+
+
+def run(runner: Runner, *items: Any) -> list[ItemDone]:
+    return sorted(
+        runner.run([(number, pickle.dumps(item)) for number, item in enumerate(items)]), key=lambda done: done.number
+    )
+
+
+@pytest.fixture
+def net(tmp_path: pathlib.Path) -> tuple[str, str]:
+    return write_tiny_net(tmp_path)
+
+
+def runner(net: tuple[str, str], preprocess: Any = faults.act, outputs: Any = None, batch_size: int = 3) -> Runner:
+    return Runner(Settings(*net, preprocess, outputs, batch_size))
+
+
+def test_a_batch_has_the_outputs_of_its_items_run_alone(net: tuple[str, str]) -> None:
+    random = np.random.default_rng(1)
+    items = [{"data": random.standard_normal(SHAPE).astype(np.float32)} for _ in range(3)]
+    for done, item in zip(run(runner(net, preprocess=None), *items), items):
+        assert done.error is None
+        assert done.outputs is not None
+        assert done.outputs["score"].shape == (7,)
+        np.testing.assert_allclose(done.outputs["score"], expected_scores(net[1], net[0], item["data"]), rtol=1e-4)
+
+
+def test_a_bad_item_is_an_error_and_its_neighbours_are_as_without_it(net: tuple[str, str]) -> None:
+    done = run(runner(net), 1, ("raise", "plain"), 2)
+    assert [type(item.error) for item in done] == [type(None), ValueError, type(None)]
+    for item, value in ((done[0], 1), (done[2], 2)):
+        assert item.outputs is not None
+        np.testing.assert_allclose(
+            item.outputs["score"], expected_scores(net[1], net[0], faults.filled(value)), rtol=1e-4
+        )
+
+
+def test_an_item_of_a_shape_that_the_net_cannot_take_is_an_error(net: tuple[str, str]) -> None:
+    wrong, right = run(runner(net), ("shape", 3, 2, 2), 1)
+    assert "Input size incompatible" in str(wrong.error)
+    assert right.error is None
+
+
+def test_inputs_that_the_net_does_not_have(net: tuple[str, str]) -> None:
+    (done,) = run(runner(net, preprocess=None), {"image": faults.filled(1)})
+    assert str(done.error) == "Expected values for the inputs ['data']. Got ['image']."
+
+
+def test_an_image_without_preprocess_is_stretched_to_the_input(net: tuple[str, str]) -> None:
+    image = np.full((9, 11, 3), (10, 20, 30), np.uint8)
+    (done,) = run(runner(net, preprocess=None), image)
+    data = np.broadcast_to(np.float32([10, 20, 30])[:, None, None], SHAPE)
+    assert done.outputs is not None
+    np.testing.assert_allclose(done.outputs["score"], expected_scores(net[1], net[0], data), rtol=1e-4)
+
+
+def test_outputs_may_be_any_blob(net: tuple[str, str]) -> None:
+    (done,) = run(runner(net, outputs=("data",)), 4)
+    assert done.outputs is not None
+    np.testing.assert_array_equal(done.outputs["data"], faults.filled(4))
+
+
+def test_a_blob_without_a_row_an_item_makes_items_run_alone(tmp_path: pathlib.Path) -> None:
+    model = tmp_path / "loss.prototxt"
+    model.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } } }'
+        'layer { name: "sum" type: "Reduction" bottom: "data" top: "sum" }',
+        encoding="utf-8",
+    )
+    done = run(Runner(Settings(str(model), None, faults.act, None, 2)), 1, 2)
+    values = [item.outputs["sum"] for item in done if item.outputs is not None]
+    np.testing.assert_array_equal(values, [60, 120])
+    assert values[0].shape == ()
+
+
+def test_what_cannot_be_loaded_raises(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.caffemodel"):
+        runner((net[0], str(tmp_path / "none.caffemodel")))
+    with pytest.raises(InputError, match=r"Unknown blob name 'prob'. The net has \['data', 'score'\]"):
+        runner(net, outputs=("prob",))
+
+
+def test_errors_that_do_not_survive_the_pipe_become_pool_errors() -> None:
+    plain = ValueError("no good")
+    assert picklable_error(plain) is plain
+    for error, text in (
+        (faults.UnpicklableError("a", "b"), "UnpicklableError: ab"),
+        (SystemExit(3), "SystemExit: 3"),
+    ):
+        kept = picklable_error(error)
+        assert type(kept) is PoolError
+        assert str(kept) == text

@@ -48,7 +48,7 @@ class InfogainLossLayer(LossLayer):
         InputError: a label is outside 0 .. C - 1.
     """
 
-    exact_num_bottom_blobs = None  # type: ignore[assignment]  # LossLayer: 2
+    exact_num_bottom_blobs = None  # LossLayer: 2
     min_bottom_blobs = 2
     max_bottom_blobs = 3
     min_top_blobs = 1

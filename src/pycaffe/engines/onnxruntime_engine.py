@@ -181,7 +181,7 @@ def create_session(segment: Segment, device: str = "cpu", threads: int | None = 
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors arrive as exceptions
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

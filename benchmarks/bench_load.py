@@ -1,7 +1,8 @@
 """CaffeNet from its files to the first output, against OpenCV 4's importer, with the files in the page cache.
 
-Each run is a fresh process; the clock starts after `import caffe` (`import cv2`), whose own time is printed beside. What
-pycaffe imports at the first forward (onnx, onnxruntime) counts into its time. Prints the ratio of each pair of runs.
+Each run is a fresh process; the clock starts after `import caffe` (`import cv2`), whose own time is printed beside.
+What pycaffe imports at the first forward (onnx, onnxruntime) counts into its time. Prints the ratio of each pair of
+runs.
 """
 
 from __future__ import annotations

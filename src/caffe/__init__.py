@@ -1,7 +1,7 @@
 """Caffe for today's Python: the original's module, run by the package `pycaffe`.
 
-The names, their order and their meaning are the original's (python/caffe of BVLC/caffe); docs/compatibility.md lists where
-something differs and why.
+The names, their order and their meaning are the original's (python/caffe of BVLC/caffe); docs/compatibility.md lists
+where something differs and why.
 """
 
 from pycaffe import glog as _glog

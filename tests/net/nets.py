@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -51,8 +52,6 @@ def fill_params(net: Net, seed: int = 1) -> None:
 
 def run_python(script: str, *arguments: str, env: dict[str, str] | None = None, cwd: Any = None, timeout: float = 120):
     """Runs a script in a fresh interpreter, which must succeed; returns the finished process."""
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         env={**os.environ, **(env or {})},

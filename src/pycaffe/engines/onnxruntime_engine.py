@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -207,6 +208,20 @@ _engines: weakref.WeakSet[OnnxRuntimeEngine] = weakref.WeakSet()
 def _drop_sessions_in_child() -> None:
     for engine in list(_engines):
         engine.leak_sessions()
+    if "onnxruntime" in sys.modules:
+        _end_without_destructors()
+
+
+def _end_without_destructors() -> None:
+    """Lets this process end by `_exit` once Python has finished and C's streams are written.
+
+    The library's static destructors, which an ordinary exit runs, would wait for threads that only the parent has.
+    (`multiprocessing` ends its children by `_exit` in any case.) Exit handlers run last in, first out.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # glibc; onnxruntime for Linux has no other
+        libc.on_exit(libc._exit, None)
+        libc.on_exit(libc.fcloseall, None)
 
 
 if hasattr(os, "register_at_fork"):

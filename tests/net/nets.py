@@ -62,3 +62,35 @@ def run_python(script: str, *arguments: str, env: dict[str, str] | None = None, 
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+CONV = 'convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "gaussian" std: 0.3 } }'
+# Gradients of two of these need what the layer after them overwrites.
+IN_PLACE = (
+    "force_backward: true "
+    + data(2, 3, 5, 6)
+    + layer("conv", "Convolution", "data", rest=CONV)
+    + layer("bn", "BatchNorm", "conv", "conv")
+    + layer("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
+    + layer("tanh", "TanH", "conv", "conv")
+    + layer("relu", "ReLU", "conv", "conv", "relu_param { negative_slope: 0.1 }")
+    + layer("elu", "ELU", "conv", "conv")
+    + layer("pool", "Pooling", "conv", rest="pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+    + layer("sigmoid", "Sigmoid", "pool", "pool")
+    + layer("flat", "Flatten", "pool")
+    + layer("exp", "Exp", "flat", "flat")
+    + ip("fc", "flat", 7)
+    + layer("soft", "Softmax", "fc", "fc")
+)
+
+
+def in_place_net(engine: str | None) -> Net:
+    net = net_of(IN_PLACE, engine=engine)
+    generator = np.random.default_rng(1)
+    for name, blobs in net.params.items():
+        for blob in blobs:
+            blob.data[...] = 0.3 * generator.standard_normal(blob.shape)
+        if name == "bn":
+            blobs[1].data[...] = [0.5, 1, 2, 0.7]
+            blobs[2].data[...] = 1.5
+    return net

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 import threading
@@ -175,6 +174,33 @@ def test_a_pool_forked_from_a_process_that_ran_the_net(files: Path, engine: str 
         np.testing.assert_allclose(map_in_forked(child_answer), want, rtol=1e-4, atol=1e-6)
     finally:
         net_in_parent = None
+
+
+def child_large(seed: int) -> tuple[np.ndarray, int]:
+    import torch
+
+    assert net_in_parent is not None
+    answer = net_in_parent.forward(data=normal(1, 3, 96, 112, seed=seed))["prob"][0].copy()
+    return answer, torch.get_num_threads()
+
+
+def test_children_of_a_parent_whose_torch_ran_in_parallel() -> None:
+    """OpenMP's threads do not survive the fork; a parallel region in the child would wait for them for ever."""
+    import torch
+
+    global net_in_parent
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(threads, 2))
+    net_in_parent = net_of(TEXT.replace("dim: 24", "dim: 96").replace("dim: 28", "dim: 112"), engine="torch")
+    try:
+        want = [child_large(i)[0] for i in range(4)]
+        got = map_in_forked(child_large, 4)
+        np.testing.assert_allclose([answer for answer, _ in got], want, rtol=1e-4, atol=1e-6)
+        assert [count for _, count in got] == [1] * 4
+        assert torch.get_num_threads() == max(threads, 2)
+    finally:
+        net_in_parent = None
+        torch.set_num_threads(threads)
 
 
 def test_gradients_in_forked_children(files: Path) -> None:
@@ -380,14 +406,3 @@ def test_inference_surgery_and_python_layers_without_torch(files: Path) -> None:
     done = run_script(files)
     assert 'pip install "pycaffe[train]"' in done.stdout
     assert done.stderr == ""
-
-
-def test_forked_children_leave_the_parents_thread_count_alone() -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    assert torch.get_num_threads() == before

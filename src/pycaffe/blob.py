@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pycaffe.errors import ShapeError
 
-__all__ = ["Blob", "FloatArray", "Shape", "Storage"]
+__all__ = ["Blob", "FloatArray", "Pending", "Shape", "Storage", "Watcher"]
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -39,18 +39,56 @@ class _Lease:
         return self._array.__array_interface__
 
 
-class Storage:
-    """A flat float32 buffer that blobs may share, with a version that counts the writes an engine must know of."""
+class Pending(Protocol):
+    """Values that exist elsewhere: a forward that ran compiled and did not hand out this blob."""
 
-    __slots__ = ("__weakref__", "_array", "_fill", "_lease", "_snapshot", "_watched", "capacity", "version")
+    def fetch(self) -> None:
+        """Puts the values into the storages that wait for them."""
+
+
+class Watcher(Protocol):
+    """Who has compiled the values of a storage into something."""
+
+    def before_change(self) -> None:
+        """The values are about to be forgotten: whatever still has to be computed with them must be computed now."""
+
+
+class Storage:
+    """A flat float32 buffer that blobs may share; it knows who may write to it, and whether its values are here.
+
+    The states of the original's SyncedMemory: UNINITIALIZED (no buffer yet, perhaps a filler), AT_HOST (the buffer),
+    and AT_ENGINE (`pending`: the next look fetches the values).
+
+    A parameter that an engine compiled is watched: when a view of it is handed out a snapshot is taken, and
+    `current_version` compares the two for as long as the view lives, and once more after that.
+
+    Attributes:
+        version: counts the changes of a watched storage.
+        touched: somebody looked since an engine last set this to False.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_array",
+        "_fill",
+        "_lease",
+        "_pending",
+        "_snapshot",
+        "_watchers",
+        "capacity",
+        "touched",
+        "version",
+    )
 
     def __init__(self, capacity: int, fill: Callable[[FloatArray], None] | None = None) -> None:
         self.capacity = capacity
         self.version = 0
+        self.touched = False
         self._fill = fill
         self._array: FloatArray | None = None
         self._lease: weakref.ref[_Lease] | None = None
-        self._watched = False
+        self._pending: Pending | None = None
+        self._watchers: weakref.WeakSet[Watcher] | None = None
         self._snapshot: FloatArray | None = None
 
     @property
@@ -64,7 +102,10 @@ class Storage:
         return self._lease is not None and self._lease() is not None
 
     def array(self) -> FloatArray:
-        """The buffer itself, flat, for engines: takes no lease."""
+        """The buffer itself, flat, for engines: takes no lease. Fetches what is pending."""
+        self.touched = True
+        while self._pending is not None:  # another thread's forward may have come between
+            self._pending.fetch()
         if self._array is None:
             array = np.zeros(self.capacity, np.float32)
             if self._fill is not None:
@@ -72,29 +113,58 @@ class Storage:
             self._array, self._fill = array, None
         return self._array
 
-    def adopt(self, array: FloatArray) -> bool:
-        """Takes a flat array as the buffer if nobody has looked yet; else copies it in. True where it was adopted."""
-        self.version += 1
-        if self._array is None and array.size == self.capacity:
-            self._array, self._fill = array, None
-            return True
-        self.array()[: array.size] = array
-        self._retake_snapshot()
-        return False
-
     def view(self, shape: Shape) -> FloatArray:
         """A live view of the first elements in that shape. Takes a lease."""
         lease = self._lease() if self._lease is not None else None
         if lease is None:
             lease = _Lease(self.array())
-            if self._watched and self._snapshot is None:
+            if self._watchers and self._snapshot is None:
                 self._snapshot = self.array().copy()
             self._lease = weakref.ref(lease)
+        self.touched = True
         return np.asarray(lease)[: math.prod(shape)].reshape(shape)
 
-    def watch(self) -> int:
-        """Asks that writes through views be noticed from now on; returns the version of this moment."""
-        self._watched = True
+    # -- values from files and engines
+
+    def adopt(self, array: FloatArray) -> bool:
+        """Takes a flat array as the buffer if nobody has looked yet; else copies it in. True where it was adopted."""
+        self._warn_watchers()
+        self.version += 1
+        self._pending = None
+        if self._array is None and array.size == self.capacity:
+            self._array, self._fill = array, None
+            return True
+        self.array()[: array.size] = array
+        if self._snapshot is not None:
+            self._snapshot = self.array().copy()
+        return False
+
+    def put(self, array: FloatArray) -> None:
+        """Takes an engine's result: as the buffer where no view lives, else by copying it under the views."""
+        self._pending = None
+        flat = array.reshape(-1)
+        if flat.size == self.capacity and not self.leased and flat.flags.writeable:
+            self._array, self._fill = flat, None
+        else:
+            self.array()[: flat.size] = flat
+
+    @property
+    def pending(self) -> Pending | None:
+        """Who holds the values, where they are not here."""
+        return self._pending
+
+    def expect(self, pending: Pending) -> None:
+        """From now on the values are `pending`'s. No view may be alive."""
+        self._pending = pending
+        self._fill = None
+
+    # -- parameters that an engine compiled
+
+    def watch(self, watcher: Watcher) -> int:
+        """Asks that changes be noticed, and announced to `watcher` before; returns the version of this moment."""
+        if self._watchers is None:
+            self._watchers = weakref.WeakSet()
+        self._watchers.add(watcher)
         if self.leased and self._snapshot is None:
             self._snapshot = self.array().copy()
         return self.version
@@ -104,15 +174,20 @@ class Storage:
         if self._snapshot is not None:
             alive = self.leased
             if not np.array_equal(self._snapshot.view(np.uint32), self.array().view(np.uint32)):
+                self._warn_watchers()
                 self.version += 1
                 self._snapshot = self.array().copy() if alive else None
             elif not alive:
                 self._snapshot = None
         return self.version
 
-    def _retake_snapshot(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot = self.array().copy()
+    def values_of_version(self) -> FloatArray:
+        """The values that `version` stands for: a private copy where views could have changed the buffer since."""
+        return self.array() if self._snapshot is None else self._snapshot
+
+    def _warn_watchers(self) -> None:
+        for watcher in list(self._watchers or ()):
+            watcher.before_change()
 
 
 class Blob:

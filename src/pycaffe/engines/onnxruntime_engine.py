@@ -1,9 +1,10 @@
 """The compiled engine: runs of layers as onnxruntime sessions.
 
 The life of a forward: the caller asks for layers `start` to `end`. They are cut into segments at layers that have no
-ONNX form; each segment is lowered for the present shapes, once (a small cache keeps sessions by shape); inputs and
-outputs are bound to the blobs' own memory, so nothing is copied and views that users hold are live. Before each run
-the versions of the segment's parameters are compared: net surgery rebuilds the session.
+ONNX form. Each segment is lowered for the present shapes, once (a small cache keeps them by shape); before each run the
+versions of its parameters are compared, and net surgery compiles it anew. Inputs are read where the blobs have them;
+results become the blobs' buffers, or are copied under the views that users hold. What a run does not hand out is
+fetched when somebody looks: see `compiled_segment.py`.
 
 After a fork the child drops its sessions: their threads do not exist there. They are leaked, not destroyed, because a
 session's destructor joins its threads and would wait for ever.
@@ -15,32 +16,23 @@ import ctypes
 import os
 import re
 import sys
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from pycaffe.blob import Shape, Storage
+from pycaffe.blob import FloatArray, Shape, Storage
+from pycaffe.engines.compiled_segment import CompiledSegment, PendingRun
 from pycaffe.engines.overwritten import OverwrittenValues
-from pycaffe.engines.segment import Segment, SegmentNotLowerable, lower_segment
+from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable
 from pycaffe.errors import InputError
 from pycaffe.graph import Graph
 
 __all__ = ["OnnxRuntimeEngine", "create_session"]
 
-MAX_SESSIONS = 16  # by shape and range; a pyramid of 12 sizes stays inside
-
-
-@dataclass
-class _Compiled:
-    segment: Segment
-    session: Any
-    storages: list[Storage]
-    versions: list[int]
+MAX_SEGMENTS = 16  # by shape and range; a pyramid of 12 sizes stays inside
 
 
 class OnnxRuntimeEngine:
@@ -60,8 +52,11 @@ class OnnxRuntimeEngine:
         self.device = device
         self.threads = threads
         self.overwritten = OverwrittenValues()
-        self._compiled: OrderedDict[tuple[int, int, tuple[Shape, ...]], _Compiled] = OrderedDict()
+        self._lock = threading.RLock()  # a look at a pending blob may come from any thread
+        self._compiled: OrderedDict[tuple[int, int, tuple[Shape, ...]], CompiledSegment] = OrderedDict()
+        self._pending: weakref.WeakSet[PendingRun] = weakref.WeakSet()
         self._sources: dict[tuple[int, int], list[int]] = {}
+        self._base: dict[tuple[int, int], frozenset[int]] = {}
         self._not_lowerable = {i for i, node in enumerate(graph.nodes) if _never_lowers(node)}
         _engines.add(self)
 
@@ -79,39 +74,53 @@ class OnnxRuntimeEngine:
             if last < start:
                 return last
             try:
-                self._run_segment(self._find(start, last))
+                with self._lock:
+                    self._run_segment(self._find(start, last))
             except SegmentNotLowerable as error:
                 self._not_lowerable.add(error.index)
             else:
                 return last
 
-    def _find(self, start: int, end: int) -> _Compiled:
+    def _find(self, start: int, end: int) -> CompiledSegment:
         key = (start, end, tuple(self.graph.blobs[i].shape for i in self._source_blobs(start, end)))
         compiled = self._compiled.get(key)
-        if compiled is not None and not self._is_current(compiled):
+        if compiled is not None and not compiled.is_current(self._parameter_storages(compiled)):
             compiled = None
         if compiled is None:
             for index in range(start, end + 1):
                 self.graph.reshape_node(index)
-            segment = lower_segment(self.graph, start, end)
-            session = create_session(segment, self.device, self.threads) if segment.outputs else None
-            storages = self._parameter_storages(segment)
-            compiled = self._compiled[key] = _Compiled(segment, session, storages, [s.watch() for s in storages])
+            lowered = LoweredSegment(self.graph, start, end)
+            compiled = CompiledSegment(self.graph, lowered, self._read_outside(start, end), self._create, self)
+            self._compiled[key] = compiled
         self._compiled.move_to_end(key)
-        while len(self._compiled) > MAX_SESSIONS:
+        while len(self._compiled) > MAX_SEGMENTS:
             self._compiled.popitem(last=False)
         return compiled
 
-    def _is_current(self, compiled: _Compiled) -> bool:
-        """Whether the parameters are those that were compiled: same buffers (`share_with`), same values (surgery)."""
-        storages = self._parameter_storages(compiled.segment)
-        return all(new is old for new, old in zip(storages, compiled.storages)) and compiled.versions == [
-            storage.current_version() for storage in storages
-        ]
+    def _create(self, segment: Segment, values: list[FloatArray]) -> Any:
+        return create_session(segment, values, self.device, self.threads)
 
-    def _parameter_storages(self, segment: Segment) -> list[Storage]:
-        nodes = self.graph.nodes[segment.start : segment.end + 1]
-        return [blob.data_storage for node in nodes for blob in node.layer.blobs]
+    def _parameter_storages(self, compiled: CompiledSegment) -> list[Storage]:
+        found: dict[tuple[int, Shape], Storage] = {}
+        for node in self.graph.nodes[compiled.lowered.start : compiled.lowered.end + 1]:
+            for blob in node.layer.blobs:
+                found.setdefault((id(blob.data_storage), blob.shape), blob.data_storage)
+        return list(found.values())
+
+    def _read_outside(self, start: int, end: int) -> frozenset[int]:
+        """The blobs that come out of a range in any case: the last layer's tops, and what others or nobody reads.
+
+        A blob that shares its memory (Flatten, Split) stands for the blob that is computed.
+        """
+        if (start, end) not in self._base:
+            nodes, blobs = self.graph.nodes, self.graph.blobs
+            inside = nodes[start : end + 1]
+            read = {i for node in [*nodes[:start], *nodes[end + 1 :]] for i in node.bottom}
+            outside = {i for node in inside for i in node.top if i in read or i in self.graph.outputs}
+            memories = {id(blobs[i].data_storage) for i in [*outside, *nodes[end].top]}
+            made = {i for node in inside for i in node.top}
+            self._base[start, end] = frozenset(i for i in made if id(blobs[i].data_storage) in memories)
+        return self._base[start, end]
 
     def _source_blobs(self, start: int, end: int) -> list[int]:
         """The blobs whose shapes decide all others of the range: those read before they are made, and net inputs."""
@@ -126,28 +135,42 @@ class OnnxRuntimeEngine:
             self._sources[start, end] = sources
         return self._sources[start, end]
 
-    def _run_segment(self, compiled: _Compiled) -> None:
-        segment, blobs = compiled.segment, self.graph.blobs
-        made = {i for _, i in segment.outputs}
-        self.overwritten.forget(segment.start, made)
-        if any(node.need_backward for node in self.graph.nodes[segment.start : segment.end + 1]):
-            for _, i in segment.inputs:
+    def _run_segment(self, compiled: CompiledSegment) -> None:
+        lowered, blobs = compiled.lowered, self.graph.blobs
+        made = lowered.made
+        self.overwritten.forget(lowered.start, made)
+        inputs = {name: blobs[i].raw_data() for name, i in lowered.inputs}
+        if any(node.need_backward for node in self.graph.nodes[lowered.start : lowered.end + 1]):
+            for name, i in lowered.inputs:
                 if i in made:
-                    self.overwritten.keep(segment.start, i, blobs[i].raw_data())
-        if segment.outputs:
-            self._run_session(compiled)
-        for index in segment.shared:
+                    self.overwritten.keep(lowered.start, i, inputs[name])
+        for i, shape in compiled.shapes:
+            if blobs[i].shape != shape:
+                blobs[i].reshape(*shape)
+        for index in lowered.shared:
             self.graph.reshape_node(index)
+        if made:
+            self._run_session(compiled, inputs)
 
-    def _run_session(self, compiled: _Compiled) -> None:
-        segment, blobs = compiled.segment, self.graph.blobs
-        inputs = {name: blobs[i].raw_data() for name, i in segment.inputs}
+    def _run_session(self, compiled: CompiledSegment, inputs: dict[str, FloatArray]) -> None:
+        blobs = self.graph.blobs
         with self._located_errors():
-            results = compiled.session.run([name for name, _ in segment.outputs], inputs)
-        for (_, i), result in zip(segment.outputs, results):
-            if blobs[i].shape != result.shape:
-                blobs[i].reshape(*result.shape)
-            blobs[i].raw_data()[...] = result
+            results = compiled.run(inputs, compiled.wanted())
+        missing = [i for i in compiled.lowered.made if i not in results]
+        if missing:
+            pending = PendingRun(compiled, inputs, self._lock)
+            self._pending.add(pending)
+            for i in missing:
+                pending.wait(i, blobs[i].data_storage)
+        for i, array in results.items():
+            if blobs[i].shape != array.shape:
+                blobs[i].reshape(*array.shape)
+            blobs[i].data_storage.put(array)
+
+    def before_change(self) -> None:
+        """A parameter is about to change: forwards that were not handed out in full are, with the old values."""
+        for pending in list(self._pending):
+            pending.fetch()
 
     @contextmanager
     def _located_errors(self) -> Iterator[None]:
@@ -168,17 +191,19 @@ class OnnxRuntimeEngine:
 
     def leak_sessions(self) -> None:
         """Forgets sessions without destroying them: for the child of a fork."""
+        self._lock = threading.RLock()  # another thread may have held it at the fork
         for compiled in self._compiled.values():
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled.session))
-        self._compiled = OrderedDict()
+            for session in compiled.sessions:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+            compiled.forget_sessions()
 
 
 def _never_lowers(node: Any) -> bool:
     return node.type != "Input" and node.layer.not_lowered is not None
 
 
-def create_session(segment: Segment, device: str = "cpu", threads: int | None = None) -> Any:
-    """An onnxruntime session for a segment; the parameters' memory is used where it lies."""
+def create_session(segment: Segment, values: list[FloatArray], device: str = "cpu", threads: int | None = None) -> Any:
+    """An onnxruntime session for a segment, whose parameters have these values."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -186,13 +211,11 @@ def create_session(segment: Segment, device: str = "cpu", threads: int | None = 
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    names = [name for name, _, _ in segment.parameters]
-    values = [
-        onnxruntime.OrtValue.ortvalue_from_numpy(storage.array()[: int(np.prod(shape))].reshape(shape))
-        for _, storage, shape in segment.parameters
-    ]
-    if names:
-        options.add_external_initializers(names, values)
+    if segment.parameters:
+        options.add_external_initializers(
+            [name for name, _, _ in segment.parameters],
+            [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in values],
+        )
     return onnxruntime.InferenceSession(segment.model.SerializeToString(), options, providers=_providers(device))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from pycaffe.blob import Storage
 from pycaffe.graph import Graph
-from pycaffe.layers import Lowering
+from pycaffe.layers import Lowering, NotLowerable
 from pycaffe.layers._lowering import OPSET
 
-__all__ = ["Segment", "SegmentNotLowerable", "lower_segment"]
+__all__ = ["LoweredSegment", "Segment", "SegmentNotLowerable", "lower_segment"]
 
 IR_VERSION = 8  # the one that opset 17 came with
 
@@ -30,7 +31,7 @@ class Segment:
 
     Attributes:
         inputs: (name, blob id) of what the segment reads and did not make.
-        outputs: (name, blob id) of the values that the blobs hold after it.
+        outputs: (name, blob id) of the values that come out.
         parameters: (name, storage, shape) of the initializers, which live outside the model.
         shared: indices of layers whose tops are the bottom's memory.
     """
@@ -44,67 +45,70 @@ class Segment:
     shared: list[int]
 
 
-def lower_segment(graph: Graph, start: int, end: int, wanted: frozenset[int] | None = None) -> Segment:
+def lower_segment(graph: Graph, start: int, end: int, wanted: Collection[int] | None = None) -> Segment:
     """Lowers layers `start` to `end`, whose blobs must have the shapes that they will run with.
 
     Args:
         graph: the net.
         start: the first layer.
         end: the last layer, included.
-        wanted: blob ids to come out; all that the segment makes when None.
+        wanted: ids of blobs to come out, of those in `LoweredSegment.made`; all when None.
 
     Raises:
         SegmentNotLowerable: names the first layer that cannot be lowered.
     """
-    return _SegmentBuilder(graph, start, end).build(wanted)
+    return LoweredSegment(graph, start, end).segment(wanted)
 
 
-class _SegmentBuilder:
+class LoweredSegment:
+    """Layers `start` to `end` as ONNX nodes, from which models with different outputs are made.
+
+    Attributes:
+        made: blob id -> value, of the blobs that the segment computes; one blob for each memory.
+        inputs, parameters, shared: as in `Segment`.
+
+    Raises:
+        SegmentNotLowerable: names the first layer that cannot be lowered.
+    """
+
     def __init__(self, graph: Graph, start: int, end: int) -> None:
         self.graph = graph
         self.start = start
         self.end = end
-        self.g = Lowering()
-        self.value: dict[int, str] = {}  # blob id -> the name of its present value
-        self.inputs: dict[int, str] = {}
-        self.made: dict[int, str] = {}
         self.shared: list[int] = []
-        self.parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Storage, tuple[int, ...]]] = {}
-
-    def build(self, wanted: frozenset[int] | None) -> Segment:
-        for index in range(self.start, self.end + 1):
+        self._g = Lowering()
+        self._value: dict[int, str] = {}  # blob id -> the name of its present value
+        self._inputs: dict[int, str] = {}
+        self._made: dict[int, str] = {}
+        self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Storage, tuple[int, ...]]] = {}
+        for index in range(start, end + 1):
             self._lower_node(index)
-        sharing = {top for index in self.shared for top in self.graph.nodes[index].top}
-        chosen = [i for i in self.made if (i in wanted if wanted is not None else i not in sharing)]
-        outputs = [(self._named_output(i), i) for i in chosen]
+        sharing = {top for index in self.shared for top in graph.nodes[index].top}
+        self.made = {blob: name for blob, name in self._made.items() if blob not in sharing}
+        self.inputs = [(name, blob) for blob, name in self._inputs.items()]
+        self.parameters = list(self._parameters.values())
+
+    def segment(self, wanted: Collection[int] | None = None) -> Segment:
+        """The model whose outputs are the blobs `wanted`, or all that the segment makes."""
+        outputs = [(f"out/{i}/{self.graph.blob_names[i]}", i) for i in self.made if wanted is None or i in wanted]
         model = self._model(outputs)
-        return Segment(
-            self.start,
-            self.end,
-            model,
-            [(name, i) for i, name in self.inputs.items()],
-            outputs,
-            list(self.parameters.values()),
-            self.shared,
-        )
+        return Segment(self.start, self.end, model, self.inputs, outputs, self.parameters, self.shared)
 
     def _lower_node(self, index: int) -> None:
-        from pycaffe.layers import NotLowerable
-
         node = self.graph.nodes[index]
         if node.type == "Input":
             return
-        self.g.prefix = node.name
-        bottom = [self._value(i) for i in node.bottom]
+        self._g.prefix = node.name
+        bottom = [self._read(i) for i in node.bottom]
         params = [
             self._parameter(node.name, i, blob.data_storage, blob.shape) for i, blob in enumerate(node.layer.blobs)
         ]
         try:
-            tops = node.layer.lower(self.g, bottom, params)
+            tops = node.layer.lower(self._g, bottom, params)
         except NotLowerable as error:
             raise SegmentNotLowerable(index, str(error)) from error
         for blob, name in zip(node.top, tops):
-            self.value[blob] = self.made[blob] = name
+            self._value[blob] = self._made[blob] = name
             if not node.layer.shares_data:
                 self._write_through(blob, name)
         if node.layer.shares_data:
@@ -113,40 +117,33 @@ class _SegmentBuilder:
     def _write_through(self, blob: int, name: str) -> None:
         """Gives blobs over the memory of `blob` its value: in-place work on a Flatten's top is seen in its bottom."""
         blobs = self.graph.blobs
-        for other in [i for i in self.value if i != blob and blobs[i].data_storage is blobs[blob].data_storage]:
+        for other in [i for i in self._value if i != blob and blobs[i].data_storage is blobs[blob].data_storage]:
             same = blobs[other].shape == blobs[blob].shape
-            value = name if same else self.g.reshape(name, [-1, *blobs[other].shape[1:]])
-            self.value[other] = self.made[other] = value
+            value = name if same else self._g.reshape(name, [-1, *blobs[other].shape[1:]])
+            self._value[other] = self._made[other] = value
 
-    def _value(self, blob: int) -> str:
-        if blob not in self.value:
-            self.value[blob] = self.inputs[blob] = f"blob/{self.graph.blob_names[blob]}"
-        return self.value[blob]
+    def _read(self, blob: int) -> str:
+        if blob not in self._value:
+            self._value[blob] = self._inputs[blob] = f"blob/{self.graph.blob_names[blob]}"
+        return self._value[blob]
 
     def _parameter(self, layer: str, index: int, storage: Storage, shape: tuple[int, ...]) -> str:
         key = (id(storage), shape)
-        if key not in self.parameters:
-            self.parameters[key] = (f"{layer}/param{index}", storage, shape)
-        return self.parameters[key][0]
-
-    def _named_output(self, blob: int) -> str:
-        """An output of its own for each blob: two blobs may hold one value, and a value may be an input as it is."""
-        name = f"out/{blob}/{self.graph.blob_names[blob]}"
-        from onnx import helper
-
-        self.g.nodes.append(helper.make_node("Identity", [self.made[blob]], [name], name=name))
-        return name
+        if key not in self._parameters:
+            self._parameters[key] = (f"{layer}/param{index}", storage, shape)
+        return self._parameters[key][0]
 
     def _model(self, outputs: list[tuple[str, int]]) -> Any:
         from onnx import TensorProto, helper
 
-        initializers = [*self.g.initializers, *(_external(name, shape) for name, _, shape in self.parameters.values())]
+        # An output of its own for each blob: two blobs may hold one value, and a value may be an input as it is.
+        named = [helper.make_node("Identity", [self.made[i]], [name], name=name) for name, i in outputs]
         graph = helper.make_graph(
-            self.g.nodes,
+            [*self._g.nodes, *named],
             self.graph.name or "net",
-            [self._info(name, i) for i, name in self.inputs.items()],
+            [self._info(name, i) for name, i in self.inputs],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name, _ in outputs],
-            initializers,
+            [*self._g.initializers, *(_external(name, shape) for name, _, shape in self.parameters)],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 

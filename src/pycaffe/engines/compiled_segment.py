@@ -1,0 +1,170 @@
+"""A segment with its sessions: which blobs each hands out, which are looked at, and which values wait to be fetched.
+
+A session that hands out every blob cannot fuse or reuse memory, so by default only those blobs come out that others
+will read: outputs of the net, bottoms of layers after the segment, and blobs of which a view is alive. All others are
+*pending* after a run. The first look at one runs a second session, which hands out everything, on a copy of that
+forward's inputs, and all pending blobs get their values. A blob that is looked at after each of two forwards comes out
+of the ordinary session from then on, until nobody has looked for a while.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from pycaffe.blob import FloatArray, Shape, Storage
+from pycaffe.engines.segment import LoweredSegment, Segment
+from pycaffe.graph import Graph
+
+__all__ = ["CompiledSegment", "PendingRun"]
+
+Wanted = frozenset[int]
+CreateSession = Callable[[Segment, list[FloatArray]], Any]
+MAX_SESSIONS = 2  # of one segment: what the present use needs, and everything
+LOOKS_UNTIL_OBSERVED = 2
+RUNS_UNTIL_FORGOTTEN = 16
+
+
+class PendingRun:
+    """One compiled forward whose blobs were not all handed out: a copy of its inputs, and who waits."""
+
+    __slots__ = ("__weakref__", "_compiled", "_inputs", "_lock", "_waiting")
+
+    def __init__(self, compiled: CompiledSegment, inputs: dict[str, FloatArray], lock: threading.RLock) -> None:
+        self._compiled = compiled
+        self._inputs = {name: array.copy() for name, array in inputs.items()}
+        self._lock = lock
+        self._waiting: dict[int, weakref.ref[Storage]] = {}
+
+    def wait(self, blob: int, storage: Storage) -> None:
+        """The values of a blob are this run's until fetched."""
+        self._waiting[blob] = weakref.ref(storage)
+        storage.expect(self)
+
+    def fetch(self) -> None:
+        """Runs the forward once more, with everything handed out, and gives every blob that still waits its values."""
+        with self._lock:
+            waiting = {blob: ref() for blob, ref in self._waiting.items()}
+            targets = {b: s for b, s in waiting.items() if s is not None and s.pending is self}
+            if targets:
+                for blob, array in self._compiled.run_again(self._inputs, list(targets)).items():
+                    targets[blob].put(array)
+            self._waiting.clear()
+
+
+class CompiledSegment:
+    """Layers lowered for one set of shapes, with the sessions made of them so far.
+
+    Args:
+        graph: the net, whose blobs must have the shapes.
+        lowered: the layers as ONNX nodes.
+        base: ids of the blobs that always come out.
+        create: makes a session of a model and its parameters' values.
+        watcher: is told before a parameter changes.
+
+    Attributes:
+        shapes: (blob id, shape) of every top.
+        storages: of the parameters.
+    """
+
+    def __init__(
+        self, graph: Graph, lowered: LoweredSegment, base: Wanted, create: CreateSession, watcher: Any
+    ) -> None:
+        self.graph = graph
+        self.lowered = lowered
+        self.base = base & frozenset(lowered.made)
+        self.shapes: list[tuple[int, Shape]] = [
+            (i, graph.blobs[i].shape) for node in graph.nodes[lowered.start : lowered.end + 1] for i in node.top
+        ]
+        self.storages = [storage for _, storage, _ in lowered.parameters]
+        self.versions = [storage.watch(watcher) for storage in self.storages]
+        self._create = create
+        self._sessions: OrderedDict[Wanted, tuple[Any, Segment, list[FloatArray]]] = OrderedDict()
+        self._looks: dict[int, int] = {}
+        self._idle: dict[int, int] = {}  # observed blob -> runs since the last look
+
+    def is_current(self, storages: list[Storage]) -> bool:
+        """Whether the parameters are those that were compiled: same buffers (`share_with`), same values (surgery)."""
+        return all(new is old for new, old in zip(storages, self.storages)) and self.versions == [
+            storage.current_version() for storage in self.storages
+        ]
+
+    # -- which blobs come out
+
+    def wanted(self) -> Wanted:
+        """The blobs that the next run hands out."""
+        blobs = self.graph.blobs
+        for blob in self.lowered.made:
+            storage = blobs[blob].data_storage
+            if storage.touched and blob not in self.base:
+                self._looks[blob] = self._looks.get(blob, 0) + 1
+                if self._looks[blob] >= LOOKS_UNTIL_OBSERVED:
+                    self._idle[blob] = 0
+            elif blob in self._idle:
+                self._idle[blob] += 1
+                if self._idle[blob] > RUNS_UNTIL_FORGOTTEN:
+                    del self._idle[blob], self._looks[blob]
+            else:
+                self._looks.pop(blob, None)
+            storage.touched = False
+        leased = {blob for blob in self.lowered.made if blobs[blob].data_storage.leased}
+        return frozenset({*self.base, *self._idle, *leased})
+
+    # -- running
+
+    def run(self, inputs: dict[str, FloatArray], wanted: Wanted) -> dict[int, FloatArray]:
+        """Values by blob id: of the blobs `wanted`, and perhaps of others."""
+        session, segment = self._session(wanted)
+        results = session.run([name for name, _ in segment.outputs], inputs)
+        return {blob: array for (_, blob), array in zip(segment.outputs, results)}
+
+    def run_again(self, inputs: dict[str, FloatArray], blobs: list[int]) -> dict[int, FloatArray]:
+        """Values of `blobs` with the parameters as they were at the run that they are missing from."""
+        session, segment = self._session(frozenset(self.lowered.made), again=True)
+        names = {blob: name for name, blob in segment.outputs}
+        return dict(zip(blobs, session.run([names[blob] for blob in blobs], inputs)))
+
+    def _session(self, wanted: Wanted, again: bool = False) -> tuple[Any, Segment]:
+        for outputs in self._sessions:
+            if wanted <= outputs:
+                session, segment, values = self._sessions[outputs]
+                if again and not self._holds(values):
+                    continue
+                self._sessions.move_to_end(outputs)
+                return session, segment
+        segment = self.lowered.segment(wanted)
+        values = [
+            storage.values_of_version()[: math.prod(shape)].reshape(shape) for _, storage, shape in segment.parameters
+        ]
+        session = self._create(segment, values)
+        self._sessions[wanted] = (session, segment, values)
+        while len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return session, segment
+
+    def _holds(self, values: list[FloatArray]) -> bool:
+        """Whether a session made of these arrays still computes with the compiled version's values.
+
+        onnxruntime uses some arrays where they lie: one that a view can write to is not to be trusted.
+        """
+        return all(
+            storage.values_of_version() is storage.array() or not _same_memory(array, storage.array())
+            for storage, array in zip(self.storages, values)
+        )
+
+    @property
+    def sessions(self) -> list[Any]:
+        """The sessions, for the child of a fork."""
+        return [session for session, _, _ in self._sessions.values()]
+
+    def forget_sessions(self) -> None:
+        """Drops the sessions; the next run makes new ones."""
+        self._sessions.clear()
+
+
+def _same_memory(a: FloatArray, b: FloatArray) -> bool:
+    return bool(a.__array_interface__["data"][0] == b.__array_interface__["data"][0])

@@ -241,9 +241,76 @@ def test_the_views_of_data_and_diff_have_leases_of_their_own() -> None:
 # -- versions
 
 
+class Listener:
+    """A watcher that keeps what the storage held when it was told of a change."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.told: list[np.ndarray] = []
+
+    def before_change(self) -> None:
+        self.told.append(self.storage.values_of_version().copy())
+
+
+LISTENERS: list[Listener] = []  # a storage holds its watchers weakly
+
+
 def watched() -> tuple[Blob, Storage, int]:
     blob = Blob((2, 3), counting)
-    return blob, blob.data_storage, blob.data_storage.watch()
+    LISTENERS.append(Listener(blob.data_storage))
+    return blob, blob.data_storage, blob.data_storage.watch(LISTENERS[-1])
+
+
+def test_watchers_are_told_before_a_change_and_find_the_old_values() -> None:
+    blob, storage, version = watched()
+    listener = LISTENERS[-1]
+    view = blob.data
+    view[...] = 7
+    assert listener.told == []
+    assert (storage.values_of_version() == np.arange(6)).all()
+    assert storage.current_version() == version + 1
+    assert [told.tolist() for told in listener.told] == [[0, 1, 2, 3, 4, 5]]
+    storage.adopt(np.full(6, 9, np.float32))
+    assert [told.tolist() for told in listener.told[1:]] == [[7] * 6]
+    assert (view == 9).all()
+
+
+class Run:
+    """Values that wait at an engine."""
+
+    def __init__(self, storage: Storage, values: np.ndarray) -> None:
+        self.storage, self.values, self.fetched = storage, values, 0
+
+    def fetch(self) -> None:
+        self.fetched += 1
+        self.storage.put(self.values)
+
+
+def test_pending_values_are_fetched_at_the_first_look_only() -> None:
+    blob = Blob((2, 3))
+    run = Run(blob.data_storage, np.arange(6, dtype=np.float32).reshape(2, 3))
+    blob.data_storage.expect(run)
+    blob.data_storage.touched = False
+    assert blob.data_storage.pending is run
+    assert (blob.data == run.values).all()
+    assert blob.data_storage.touched
+    assert (blob.data == run.values).all()
+    assert run.fetched == 1
+    assert blob.data_storage.pending is None
+
+
+def test_results_become_the_buffer_or_are_copied_under_views() -> None:
+    blob = Blob((2, 3))
+    first, second = np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)
+    blob.data_storage.put(first)
+    assert np.shares_memory(blob.raw_data(), first)
+    view = blob.data
+    blob.data_storage.put(second)
+    assert not np.shares_memory(blob.raw_data(), second)
+    assert (view == 2).all()
+    blob.reshape(1, 3)
+    blob.data_storage.put(np.full((1, 3), 5, np.float32))
+    assert (view == [[5, 5, 5], [2, 2, 2]]).all()
 
 
 def test_without_writes_the_version_stays() -> None:
@@ -290,7 +357,8 @@ def test_a_write_is_noticed_where_another_view_follows_before_the_look() -> None
 def test_writes_through_a_view_older_than_the_watch_are_noticed() -> None:
     blob = Blob((2, 3), counting)
     view = blob.data
-    version = blob.data_storage.watch()
+    listener = Listener(blob.data_storage)
+    version = blob.data_storage.watch(listener)
     view[...] = 0
     assert blob.data_storage.current_version() > version
 

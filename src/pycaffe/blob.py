@@ -165,9 +165,10 @@ class Storage:
         if self._watchers is None:
             self._watchers = weakref.WeakSet()
         self._watchers.add(watcher)
+        version = self.current_version()  # somebody else may watch already, and a view have been written to
         if self.leased and self._snapshot is None:
             self._snapshot = self.array().copy()
-        return self.version
+        return version
 
     def current_version(self) -> int:
         """The version after a look for writes through views: costs nothing where none was handed out."""

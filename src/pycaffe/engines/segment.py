@@ -86,6 +86,7 @@ class LoweredSegment:
         sharing = {top for index in self.shared for top in graph.nodes[index].top}
         self.made = {blob: name for blob, name in self._made.items() if blob not in sharing}
         self.inputs = [(name, blob) for blob, name in self._inputs.items()]
+        self._input_shapes = {name: graph.blobs[blob].shape for name, blob in self.inputs}  # a user may reshape them
         self.parameters = list(self._parameters.values())
 
     def segment(self, wanted: Collection[int] | None = None) -> Segment:
@@ -141,16 +142,11 @@ class LoweredSegment:
         graph = helper.make_graph(
             [*self._g.nodes, *named],
             self.graph.name or "net",
-            [self._info(name, i) for name, i in self.inputs],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in self._input_shapes.items()],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name, _ in outputs],
             [*self._g.initializers, *(_external(name, shape) for name, _, shape in self.parameters)],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-
-    def _info(self, name: str, blob: int) -> Any:
-        from onnx import TensorProto, helper
-
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(self.graph.blobs[blob].shape))
 
 
 def _external(name: str, shape: tuple[int, ...]) -> Any:

@@ -9,6 +9,8 @@ written.
 from __future__ import annotations
 
 import math
+import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -24,6 +26,18 @@ FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
 MAX_AXES = 32  # kMaxBlobAxes of blob.hpp
 INT_MAX = 2**31 - 1
+
+_allocation = threading.RLock()
+
+
+def _renew_lock_in_child() -> None:
+    """Another thread may have held it at the fork."""
+    global _allocation
+    _allocation = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
 
 
 class _Lease:
@@ -107,11 +121,16 @@ class Storage:
         while self._pending is not None:  # another thread's forward may have come between
             self._pending.fetch()
         if self._array is None:
-            array = np.zeros(self.capacity, np.float32)
-            if self._fill is not None:
-                self._fill(array)
-            self._array, self._fill = array, None
-        return self._array
+            self._allocate()
+        return self._array  # type: ignore[return-value]
+
+    def _allocate(self) -> None:
+        with _allocation:  # two threads may take the first look together
+            if self._array is None:
+                array = np.zeros(self.capacity, np.float32)
+                if self._fill is not None:
+                    self._fill(array)
+                self._array, self._fill = array, None
 
     def view(self, shape: Shape) -> FloatArray:
         """A live view of the first elements in that shape. Takes a lease."""

@@ -6,6 +6,7 @@ so what one layer draws does not depend on when another one is looked at.
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -14,6 +15,16 @@ __all__ = ["child_generator", "seed"]
 
 _lock = threading.Lock()
 _root = np.random.SeedSequence()
+
+
+def _renew_lock_in_child() -> None:
+    """Another thread may have held it at the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
 
 
 def seed(value: int) -> None:

@@ -84,6 +84,7 @@ class Net(BatchedNet):
         self._lock = threading.RLock()
         _nets.add(self)
         self._wants_gradient = False
+        self._loss_layers = [i for i, node in enumerate(self._graph.nodes) if any(node.loss_weights)]
         self._engines: dict[str, tuple[OnnxRuntimeEngine, TorchEngine]] = {}
         self._callbacks: dict[str, list[Callback]] = {
             name: [] for name in ("before_forward", "after_forward", "before_backward", "after_backward")
@@ -131,7 +132,7 @@ class Net(BatchedNet):
                     log_forward(self._graph, index)
                 self._call("after_forward", index)
                 index = done + 1
-            return sum(self._loss(i) for i in range(start, end + 1))
+            return sum(self._loss(i) for i in self._loss_layers if start <= i <= end)
 
     def _run_from(self, index: int, end: int) -> int:
         """Runs layer `index` and, where they can go together, layers after it; returns the last that ran."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any
 
 from pycaffe.blob import Blob
@@ -23,7 +24,7 @@ class NetStructure:
         """Blobs by name, from input to output."""
         return self._blobs_by_name
 
-    @property
+    @cached_property
     def params(self) -> OrderedDict[str, list[Blob]]:
         """Parameters by layer name; layers without any are left out."""
         return OrderedDict((n.name, n.layer.blobs) for n in self._graph.nodes if n.layer.blobs)
@@ -33,7 +34,7 @@ class NetStructure:
         """The layers in order; a Python layer is the user's own object."""
         return [node.layer.user_layer for node in self._graph.nodes]
 
-    @property
+    @cached_property
     def layer_dict(self) -> OrderedDict[str, Any]:
         """Layers by name."""
         return OrderedDict(zip(self._layer_names, self.layers))
@@ -48,24 +49,24 @@ class NetStructure:
         """Names of the blobs that no layer reads, sorted."""
         return [self._graph.blob_names[i] for i in self._graph.outputs]
 
-    @property
+    @cached_property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """By layer name, the names of its tops."""
         return OrderedDict((n.name, [self._graph.blob_names[i] for i in n.top]) for n in self._graph.nodes)
 
-    @property
+    @cached_property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """By layer name, the names of its bottoms."""
         return OrderedDict((n.name, [self._graph.blob_names[i] for i in n.bottom]) for n in self._graph.nodes)
 
-    @property
+    @cached_property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         """Loss weights by blob name."""
         return OrderedDict(zip(self._graph.blob_names, self._graph.loss_weights))
 
     # The underscored names are the original's C++ ones; scripts use them.
 
-    @property
+    @cached_property
     def _layer_names(self) -> list[str]:
         return [node.name for node in self._graph.nodes]
 

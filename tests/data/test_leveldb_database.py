@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pycaffe.data import open_database
-from pycaffe.data.database import LEVELDB
+from pycaffe.data.open_database import LEVELDB
 from pycaffe.errors import DataError, MissingExtra
 from tests.data.sources import GOLDEN
 

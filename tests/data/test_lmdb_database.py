@@ -11,7 +11,7 @@ import lmdb
 import pytest
 
 from pycaffe.data import open_database
-from pycaffe.data.database import LMDB
+from pycaffe.data.open_database import LMDB
 from pycaffe.errors import DataError, MissingExtra
 
 

@@ -1,6 +1,6 @@
 """Key-value databases of records, as convert_imageset writes them: read in key order, over and over.
 
-    open_database ─→ LmdbDatabase | LevelDbDatabase
+    open_database (a file of its own) ─→ LmdbDatabase | LevelDbDatabase
     peek() ─→ the next record          read() ─→ the same, and steps on; after the last comes the first
 
 A process that was forked must not use the parent's handles: LMDB forbids it, and LevelDB's threads are not there. Each
@@ -14,9 +14,8 @@ from abc import ABC, abstractmethod
 
 from pycaffe.errors import DataError
 
-__all__ = ["Database", "LEVELDB", "LMDB", "Record", "open_database", "working_directory"]
+__all__ = ["Database", "Record", "working_directory"]
 
-LEVELDB, LMDB = 0, 1  # DataParameter.DB
 Record = tuple[bytes, bytes]
 """Key and value."""
 
@@ -82,24 +81,6 @@ class Database(ABC):
     @abstractmethod
     def _seek_after(self, key: bytes) -> None:
         """Goes to where the next step gives the first record after `key`."""
-
-
-def open_database(source: str, backend: int) -> Database:
-    """Opens the folder `source` as LMDB or LEVELDB (values of DataParameter.DB).
-
-    Raises:
-        DataError: it is missing, damaged, truncated or empty.
-        MissingExtra: `lmdb` or `plyvel` is not installed.
-    """
-    if backend == LMDB:
-        from pycaffe.data.lmdb_database import LmdbDatabase
-
-        return LmdbDatabase(source)
-    if backend == LEVELDB:
-        from pycaffe.data.leveldb_database import LevelDbDatabase
-
-        return LevelDbDatabase(source)
-    raise DataError(f"Unknown database backend: {backend!r} (known: LEVELDB = {LEVELDB}, LMDB = {LMDB}).")
 
 
 def working_directory(path: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pycaffe.data.database import open_database
 from pycaffe.data.datum import datum_to_array, parse_datum
+from pycaffe.data.open_database import open_database
 from pycaffe.layers._reader import ImageReaderLayer, ImageRecord
 from pycaffe.layers._registry import register_layer
 

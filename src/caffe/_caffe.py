@@ -11,6 +11,7 @@ from pycaffe.layers import layer_types
 from pycaffe.layers.python import BlobVec
 from pycaffe.layers.python import UserLayer as Layer
 from pycaffe.net import Net
+from pycaffe.threads import set_num_threads
 from pycaffe.timer import Timer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "set_mode_cpu",
     "set_mode_gpu",
     "set_multiprocess",
+    "set_num_threads",
     "set_random_seed",
     "set_solver_count",
     "set_solver_rank",

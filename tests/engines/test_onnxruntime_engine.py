@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,70 @@ def test_an_error_inside_a_run_names_the_layer() -> None:
     with pytest.raises(InputError, match=r"outside of what the layer takes.*In test.prototxt:2, layer 'e'"):
         net.forward(i=np.full((2, 3), 9))
     assert net.forward(i=np.full((2, 3), 3))["e"].shape == (2, 3, 2)
+
+
+def sessions_made(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The batch extent (None: any) of every session that is made from now on."""
+    from pycaffe.engines import onnxruntime_engine
+
+    made: list[int | None] = []
+    original = onnxruntime_engine.create_session
+
+    def create(segment: Any, *arguments: Any) -> Any:
+        made.append(segment.batch)
+        return original(segment, *arguments)
+
+    monkeypatch.setattr(onnxruntime_engine, "create_session", create)
+    return made
+
+
+CONVOLUTIONAL = (
+    data(2, 3, 5, 7)
+    + layer("conv", "Convolution", "data", rest="convolution_param { num_output: 4 kernel_size: 3 }")
+    + layer("pool", "Pooling", "conv", "pool", "pooling_param { pool: AVE global_pooling: true }")
+    + ip("fc", "pool", 6)
+    + layer("prob", "Softmax", "fc", "prob")
+)
+
+
+def test_a_new_batch_extent_costs_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sessions_made(monkeypatch)
+    net, torch = net_of(CONVOLUTIONAL), net_of(CONVOLUTIONAL, engine="torch")
+    torch.share_with(net)
+    for batch in (4, 2, 7, 1, 3, 1, 5):
+        for one in (net, torch):
+            one.blobs["data"].reshape(batch, 3, 5, 7)
+            one.blobs["data"].data[...] = normal(batch, 3, 5, 7, seed=batch)
+        np.testing.assert_allclose(net.forward()["prob"], torch.forward()["prob"], rtol=1e-4, atol=1e-6)
+        assert net.blobs["conv"].shape == (batch, 4, 3, 5)
+    assert made == [None, 1]
+
+
+def test_inputs_of_different_first_extents_are_compiled_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sessions_made(monkeypatch)
+    cat = layer("cat", "Concat", "data more", "cat", "concat_param { axis: 0 }")
+    text = data(2, 3, 4) + data(2, 3, 4, name="more") + cat
+    net = net_of(text)
+    for batch in (2, 3):
+        net.blobs["data"].reshape(batch, 3, 4)
+        net.blobs["data"].data[...] = normal(batch, 3, 4, seed=batch)
+        want = np.concatenate([net.blobs["data"].data, net.blobs["more"].data])
+        assert (net.forward()["cat"] == want).all()
+    assert made == [None, None]  # the second time the inputs' extents differ
+
+
+def test_a_pyramid_of_sizes_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sessions_made(monkeypatch)
+    net = net_of(CONVOLUTIONAL)
+    sizes = [(5 + i, 7 + i) for i in range(12)]
+    for _ in range(3):
+        for height, width in sizes:
+            net.blobs["data"].reshape(1, 3, height, width)
+            net.forward()
+    assert len(made) == 12
+    for extra in range(40):
+        net.blobs["data"].reshape(1, 3, 30 + extra, 30)
+        net.forward()
+    engine = net._engine_pair()[0]
+    assert len(engine._compiled) <= 16
+    assert len(engine._plans) <= 64

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from pycaffe.blob import FloatArray, Shape, Storage
+from pycaffe.blob import FloatArray, Storage, Watcher
 from pycaffe.engines.segment import LoweredSegment, Segment
 from pycaffe.graph import Graph
 
@@ -57,29 +57,33 @@ class PendingRun:
 
 
 class CompiledSegment:
-    """Layers lowered for one set of shapes, with the sessions made of them so far.
+    """Layers lowered for one set of shapes, or for all batch extents, with the sessions made of them so far.
 
     Args:
-        graph: the net, whose blobs must have the shapes.
+        graph: the net.
         lowered: the layers as ONNX nodes.
         base: ids of the blobs that always come out.
         create: makes a session of a model and its parameters' values.
         watcher: is told before a parameter changes.
+        threads: that the sessions are made for.
 
     Attributes:
-        shapes: (blob id, shape) of every top.
         storages: of the parameters.
     """
 
     def __init__(
-        self, graph: Graph, lowered: LoweredSegment, base: Wanted, create: CreateSession, watcher: Any
+        self,
+        graph: Graph,
+        lowered: LoweredSegment,
+        base: Wanted,
+        create: CreateSession,
+        watcher: Watcher,
+        threads: int,
     ) -> None:
         self.graph = graph
+        self.threads = threads
         self.lowered = lowered
         self.base = base & frozenset(lowered.made)
-        self.shapes: list[tuple[int, Shape]] = [
-            (i, graph.blobs[i].shape) for node in graph.nodes[lowered.start : lowered.end + 1] for i in node.top
-        ]
         self.storages = [storage for _, storage, _ in lowered.parameters]
         self.versions = [storage.watch(watcher) for storage in self.storages]
         self._create = create

@@ -21,18 +21,31 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pycaffe.blob import FloatArray, Shape, Storage
 from pycaffe.engines.compiled_segment import CompiledSegment, PendingRun
 from pycaffe.engines.overwritten import OverwrittenValues
-from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable
-from pycaffe.errors import InputError
+from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable, shapes_for_batch
+from pycaffe.engines.session import create_session
+from pycaffe.errors import InputError, NetError
 from pycaffe.graph import Graph
+from pycaffe.threads import default_threads
 
-__all__ = ["OnnxRuntimeEngine", "create_session"]
+__all__ = ["OnnxRuntimeEngine"]
 
-MAX_SEGMENTS = 16  # by shape and range; a pyramid of 12 sizes stays inside
+MAX_SEGMENTS = 16  # by range and shapes, batch extents above 1 together; a pyramid of 12 sizes stays inside
+MAX_PLANS = 64  # by range and shapes: a batch extent costs a table of shapes
+
+
+@dataclass
+class _Plan:
+    """How a range runs for one set of shapes: compiled, and the shapes of its tops as (blob id, shape)."""
+
+    compiled: CompiledSegment
+    key: tuple[Any, ...]
+    tops: list[tuple[int, Shape]]
 
 
 class OnnxRuntimeEngine:
@@ -41,7 +54,7 @@ class OnnxRuntimeEngine:
     Args:
         graph: the net.
         device: "cpu" or "cuda:N".
-        threads: threads inside one run; None lets onnxruntime take one for each core.
+        threads: threads inside one run; None follows `set_num_threads`.
 
     Attributes:
         overwritten: what blobs held before a run worked on them in place; backward needs it.
@@ -53,7 +66,8 @@ class OnnxRuntimeEngine:
         self.threads = threads
         self.overwritten = OverwrittenValues()
         self._lock = threading.RLock()  # a look at a pending blob may come from any thread
-        self._compiled: OrderedDict[tuple[int, int, tuple[Shape, ...]], CompiledSegment] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Any, ...], CompiledSegment] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._pending: weakref.WeakSet[PendingRun] = weakref.WeakSet()
         self._sources: dict[tuple[int, int], list[int]] = {}
         self._base: dict[tuple[int, int], frozenset[int]] = {}
@@ -81,24 +95,75 @@ class OnnxRuntimeEngine:
             else:
                 return last
 
-    def _find(self, start: int, end: int) -> CompiledSegment:
-        key = (start, end, tuple(self.graph.blobs[i].shape for i in self._source_blobs(start, end)))
-        compiled = self._compiled.get(key)
-        if compiled is not None and not compiled.is_current(self._parameter_storages(compiled)):
-            compiled = None
-        if compiled is None:
+    def _find(self, start: int, end: int) -> _Plan:
+        """How to run a range with the shapes that its sources have now."""
+        shapes = tuple(self.graph.blobs[i].shape for i in self._source_blobs(start, end))
+        plan = self._plans.get((start, end, shapes))
+        if plan is None or self._current(plan.key) is not plan.compiled:
             for index in range(start, end + 1):
                 self.graph.reshape_node(index)
-            lowered = LoweredSegment(self.graph, start, end)
-            compiled = CompiledSegment(self.graph, lowered, self._read_outside(start, end), self._create, self)
-            self._compiled[key] = compiled
+            nodes = self.graph.nodes[start : end + 1]
+            tops = [(i, self.graph.blobs[i].shape) for node in nodes for i in node.top]
+            key, compiled = self._compile(start, end, shapes)
+            plan = self._plans[start, end, shapes] = _Plan(compiled, key, tops)
+        self._plans.move_to_end((start, end, shapes))
+        while len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _current(self, key: tuple[Any, ...]) -> CompiledSegment | None:
+        """What is compiled under a key, unless parameters or the number of threads have changed since."""
+        compiled = self._compiled.get(key)
+        if compiled is None or compiled.threads != self._thread_count():
+            return None
+        if not compiled.is_current(self._parameter_storages(compiled)):
+            return None
         self._compiled.move_to_end(key)
-        while len(self._compiled) > MAX_SEGMENTS:
-            self._compiled.popitem(last=False)
         return compiled
 
+    def _compile(self, start: int, end: int, shapes: tuple[Shape, ...]) -> tuple[tuple[Any, ...], CompiledSegment]:
+        """Compiles a range for the blobs' present shapes; for all batch extents above 1 where the layers allow.
+
+        Batch 1 stays by itself: there the weights need no packing (see `session.py`).
+        """
+        key: tuple[Any, ...] = (start, end, shapes)
+        open_key = (start, end, "any batch", tuple(shape[1:] for shape in shapes))
+        firsts = {shape[:1] for shape in shapes}
+        batched = len(firsts) == 1 and firsts != {()} and firsts != {(1,)}
+        if batched:
+            compiled = self._current(open_key)
+            if compiled is not None:
+                return open_key, compiled
+        lowered = LoweredSegment(self.graph, start, end)
+        if batched and self._takes_any_batch(lowered):
+            lowered.symbolic_batch = True
+            key = open_key
+        compiled = CompiledSegment(
+            self.graph, lowered, self._read_outside(start, end), self._create, self, self._thread_count()
+        )
+        self._compiled[key] = compiled
+        while len(self._compiled) > MAX_SEGMENTS:
+            self._compiled.popitem(last=False)
+        return key, compiled
+
+    def _takes_any_batch(self, lowered: LoweredSegment) -> bool:
+        """Whether the same nodes and constants come out for another batch extent."""
+        if lowered.batch is None:
+            return False
+        try:
+            shapes = shapes_for_batch(self.graph, lowered.start, lowered.end, lowered.batch + 1)
+            return lowered.same_nodes(LoweredSegment(self.graph, lowered.start, lowered.end, shapes))
+        except (NetError, SegmentNotLowerable):
+            return False
+        finally:
+            for index in range(lowered.start, lowered.end + 1):
+                self.graph.reshape_node(index)
+
+    def _thread_count(self) -> int:
+        return self.threads if self.threads is not None else default_threads()
+
     def _create(self, segment: Segment, values: list[FloatArray]) -> Any:
-        return create_session(segment, values, self.device, self.threads)
+        return create_session(segment, values, self.device, self._thread_count())
 
     def _parameter_storages(self, compiled: CompiledSegment) -> list[Storage]:
         found: dict[tuple[int, Shape], Storage] = {}
@@ -135,8 +200,8 @@ class OnnxRuntimeEngine:
             self._sources[start, end] = sources
         return self._sources[start, end]
 
-    def _run_segment(self, compiled: CompiledSegment) -> None:
-        lowered, blobs = compiled.lowered, self.graph.blobs
+    def _run_segment(self, plan: _Plan) -> None:
+        compiled, lowered, blobs = plan.compiled, plan.compiled.lowered, self.graph.blobs
         made = lowered.made
         self.overwritten.forget(lowered.start, made)
         inputs = {name: blobs[i].raw_data() for name, i in lowered.inputs}
@@ -144,7 +209,7 @@ class OnnxRuntimeEngine:
             for name, i in lowered.inputs:
                 if i in made:
                     self.overwritten.keep(lowered.start, i, inputs[name])
-        for i, shape in compiled.shapes:
+        for i, shape in plan.tops:
             if blobs[i].shape != shape:
                 blobs[i].reshape(*shape)
         for index in lowered.shared:
@@ -188,6 +253,7 @@ class OnnxRuntimeEngine:
     def forget(self) -> None:
         """Drops all sessions."""
         self._compiled.clear()
+        self._plans.clear()
 
     def leak_sessions(self) -> None:
         """Forgets sessions without destroying them: for the child of a fork."""
@@ -200,29 +266,6 @@ class OnnxRuntimeEngine:
 
 def _never_lowers(node: Any) -> bool:
     return node.type != "Input" and node.layer.not_lowered is not None
-
-
-def create_session(segment: Segment, values: list[FloatArray], device: str = "cpu", threads: int | None = None) -> Any:
-    """An onnxruntime session for a segment, whose parameters have these values."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors arrive as exceptions
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    if segment.parameters:
-        options.add_external_initializers(
-            [name for name, _, _ in segment.parameters],
-            [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in values],
-        )
-    return onnxruntime.InferenceSession(segment.model.SerializeToString(), options, providers=_providers(device))
-
-
-def _providers(device: str) -> list[Any]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    return [("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}), "CPUExecutionProvider"]
 
 
 _engines: weakref.WeakSet[OnnxRuntimeEngine] = weakref.WeakSet()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pycaffe.blob import Shape
 from pycaffe.errors import ShapeError
 from pycaffe.layers._base import Layer
@@ -59,9 +61,24 @@ class LRNLayer(Layer):
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         x = bottom[0]
-        if self.across:
-            return [g.op("LRN", x, size=self.size, alpha=self.alpha, beta=self.beta, bias=self.k)]
+        scale = self._lower_across(g, x) if self.across else self._lower_within(g, x)
+        if self.beta == 0.75:  # two square roots are many times as fast as a power
+            root = g.op("Sqrt", scale)
+            return [g.op("Div", x, g.op("Mul", root, g.op("Sqrt", root)))]
+        return [g.op("Mul", x, g.op("Pow", scale, g.constant(-self.beta)))]
+
+    def _lower_across(self, g: Lowering, x: str) -> str:
+        """The divisor's base, k + alpha / n * energy, as a 1 x 1 convolution with a banded matrix over the squares.
+
+        onnxruntime's own LRN takes half of GoogLeNet's time (benchmarks/bench_inference.py).
+        """
+        channels = self.bottom_shapes[0][1]
+        distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+        band = (distance <= (self.size - 1) // 2) * (self.alpha / self.size)
+        weight = g.constant(band.reshape(channels, channels, 1, 1))
+        return g.op("Conv", g.op("Mul", x, x), weight, g.constant(np.full(channels, self.k)))
+
+    def _lower_within(self, g: Lowering, x: str) -> str:
         height, width = self.bottom_shapes[0][2:]
         energy = self.window.lower(g, g.op("Mul", x, x), (height, width))[0]
-        scale = g.op("Add", g.op("Mul", energy, g.constant(self.alpha)), g.constant(1.0))
-        return [g.op("Mul", x, g.op("Pow", scale, g.constant(-self.beta)))]
+        return g.op("Add", g.op("Mul", energy, g.constant(self.alpha)), g.constant(1.0))

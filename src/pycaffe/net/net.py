@@ -30,6 +30,7 @@ from pycaffe.net.weights import copy_weights, save_hdf5, save_weights, share_wei
 from pycaffe.proto.net_source import NetSource
 from pycaffe.proto.prototxt import load_net
 from pycaffe.proto.upgrade import upgrade_net_as_needed
+from pycaffe.threads import checked_threads
 
 __all__ = ["Net", "Outputs", "TEST", "TRAIN"]
 
@@ -50,7 +51,7 @@ class Net(BatchedNet):
         weights: a `.caffemodel` or `.caffemodel.h5` to copy from.
         engine: "torch" or "onnxruntime" to use that one alone; None chooses by layer.
         device: "cpu" or "cuda:N"; None follows `caffe.set_mode_gpu()` and `caffe.set_device()`.
-        threads: threads of one forward; None takes one for each core.
+        threads: threads of one forward; None follows `caffe.set_num_threads`, by default one for each core.
         map_weights: whether weights stay in the file's pages until written; False copies them.
 
     Raises:
@@ -79,7 +80,7 @@ class Net(BatchedNet):
         if engine is not None and engine not in ENGINES:
             raise NetError(f"Unknown engine {engine!r}. Expected one of {ENGINES!r} or None.")
         self._device = devices.check_device(device) if device is not None else None
-        self._engine, self._threads, self._map_weights = engine, threads, map_weights
+        self._engine, self._threads, self._map_weights = engine, checked_threads(threads), map_weights
         super().__init__(build_graph(_source(network_file), phase, level or 0, list(stages or [])))
         self._lock = threading.RLock()
         _nets.add(self)

@@ -19,7 +19,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ from pycaffe.threads import default_threads
 __all__ = ["OnnxRuntimeEngine"]
 
 MAX_SEGMENTS = 16  # by range and shapes, batch extents above 1 together; a pyramid of 12 sizes stays inside
+CreateSession = Callable[[Segment, list[FloatArray], int], Any]
 MAX_PLANS = 64  # by range and shapes: a batch extent costs a table of shapes
 
 
@@ -55,16 +56,20 @@ class OnnxRuntimeEngine:
         graph: the net.
         device: "cpu" or "cuda:N".
         threads: threads inside one run; None follows `set_num_threads`.
+        create: makes a session of a segment, its parameters' values and a number of threads; None takes onnxruntime's.
 
     Attributes:
         overwritten: what blobs held before a run worked on them in place; backward needs it.
     """
 
-    def __init__(self, graph: Graph, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, device: str = "cpu", threads: int | None = None, create: CreateSession | None = None
+    ) -> None:
         self.graph = graph
         self.device = device
         self.threads = threads
         self.overwritten = OverwrittenValues()
+        self._other_sessions = create
         self._lock = threading.RLock()  # a look at a pending blob may come from any thread
         self._compiled: OrderedDict[tuple[Any, ...], CompiledSegment] = OrderedDict()
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
@@ -163,6 +168,8 @@ class OnnxRuntimeEngine:
         return self.threads if self.threads is not None else default_threads()
 
     def _create(self, segment: Segment, values: list[FloatArray]) -> Any:
+        if self._other_sessions is not None:
+            return self._other_sessions(segment, values, self._thread_count())
         return create_session(segment, values, self.device, self._thread_count())
 
     def _parameter_storages(self, compiled: CompiledSegment) -> list[Storage]:
@@ -274,14 +281,14 @@ _engines: weakref.WeakSet[OnnxRuntimeEngine] = weakref.WeakSet()
 def _drop_sessions_in_child() -> None:
     for engine in list(_engines):
         engine.leak_sessions()
-    if "onnxruntime" in sys.modules:
+    if "onnxruntime" in sys.modules or "openvino" in sys.modules:
         _end_without_destructors()
 
 
 def _end_without_destructors() -> None:
     """Lets this process end by `_exit` once Python has finished and C's streams are written.
 
-    The library's static destructors, which an ordinary exit runs, would wait for threads that only the parent has.
+    The libraries' static destructors, which an ordinary exit runs, would wait for threads that only the parent has.
     (`multiprocessing` ends its children by `_exit` in any case.) Exit handlers run last in, first out.
     """
     libc = ctypes.CDLL(None)

@@ -25,7 +25,10 @@ from pycaffe.errors import InputError, NetError
 from pycaffe.graph import build_graph, check_range
 from pycaffe.layers import HostLayer
 from pycaffe.net.batches import BatchedNet
+from pycaffe.net.calibration import Calibration
+from pycaffe.net.compare import Comparison, compare_nets, reference_of
 from pycaffe.net.debug_info import log_backward, log_forward
+from pycaffe.net.precision import check_lowers, choose_engine, session_maker
 from pycaffe.net.weights import copy_weights, save_hdf5, save_weights, share_weights
 from pycaffe.proto.net_source import NetSource
 from pycaffe.proto.prototxt import load_net
@@ -35,7 +38,6 @@ from pycaffe.threads import checked_threads
 __all__ = ["Net", "Outputs", "TEST", "TRAIN"]
 
 TRAIN, TEST = 0, 1
-ENGINES = ("torch", "onnxruntime")
 Path = str | os.PathLike[str]
 Callback = Callable[[int], Any]
 logger = logging.getLogger("pycaffe.net")
@@ -49,13 +51,19 @@ class Net(BatchedNet):
         phase: `caffe.TRAIN` or `caffe.TEST`. The original's old form `Net(file, weights, phase)` works, too.
         level, stages: with the phase, the state that layers' include and exclude rules are held against (0, none).
         weights: a `.caffemodel` or `.caffemodel.h5` to copy from.
-        engine: "torch" or "onnxruntime" to use that one alone; None chooses by layer.
+        engine: "torch", "onnxruntime" or "openvino" to use that one alone; None chooses by layer.
         device: "cpu" or "cuda:N"; None follows `caffe.set_mode_gpu()` and `caffe.set_device()`.
         threads: threads of one forward; None follows `caffe.set_num_threads`, by default one for each core.
         map_weights: whether weights stay in the file's pages until written; False copies them.
+        precision: "float32"; "bfloat16" on openvino, fast on CPUs with bfloat16 instructions (AMX, AVX512_BF16) and
+            slower than float32 on others; "int8" on onnxruntime. `compare` reports what they cost in accuracy.
+        calibration: for int8, some 20 to 200 inputs that are like those at inference: arrays (C, H, W) or (N, C, H, W)
+            as the net takes them, or dicts of arrays by input name. They are run again whenever a session is made.
 
     Raises:
         ProtoError, NetError, WeightsError: the file, the net or the weights are wrong.
+        InputError: engine, precision, device and calibration do not go together.
+        MissingExtra: the engine's library is not installed.
         DeviceError: `device` is not there.
     """
 
@@ -71,17 +79,20 @@ class Net(BatchedNet):
         device: str | None = None,
         threads: int | None = None,
         map_weights: bool = True,
+        precision: str = "float32",
+        calibration: Iterable[Any] | None = None,
     ) -> None:
         if isinstance(phase, (str, os.PathLike)):
             logger.warning("Net(file, weights, phase) is the old form; use Net(file, phase, weights=weights).")
             weights, phase, level = phase, TEST if level is None else level, None
         if phase not in (TRAIN, TEST):
             raise InputError(f"Unknown phase {phase!r}. Expected caffe.TRAIN (0) or caffe.TEST (1).")
-        if engine is not None and engine not in ENGINES:
-            raise NetError(f"Unknown engine {engine!r}. Expected one of {ENGINES!r} or None.")
+        engine = choose_engine(engine, precision, calibration is not None, device, phase)
         self._device = devices.check_device(device) if device is not None else None
         self._engine, self._threads, self._map_weights = engine, checked_threads(threads), map_weights
-        super().__init__(build_graph(_source(network_file), phase, level or 0, list(stages or [])))
+        self._precision = precision
+        self._recipe = (_source(network_file), phase, level or 0, list(stages or []))
+        super().__init__(build_graph(*self._recipe))
         self._lock = threading.RLock()
         _nets.add(self)
         self._wants_gradient = False
@@ -90,6 +101,10 @@ class Net(BatchedNet):
         self._callbacks: dict[str, list[Callback]] = {
             name: [] for name in ("before_forward", "after_forward", "before_backward", "after_backward")
         }
+        self._calibration = None
+        if calibration is not None:
+            check_lowers(self._graph)
+            self._calibration = Calibration(self, calibration)
         if weights is not None:
             self.copy_from(weights)
 
@@ -150,22 +165,23 @@ class Net(BatchedNet):
                 return last
         self._graph.reshape_node(index)
         if node.type != "Input":
-            if self._engine == "onnxruntime":
+            if self._engine in ("onnxruntime", "openvino"):
                 raise NetError(
-                    f"Layer {node.name!r} ({node.type}) has no ONNX form, and engine='onnxruntime' was asked for."
+                    f"Layer {node.name!r} ({node.type}) has no ONNX form, and engine={self._engine!r} was asked for."
                 )
             eager.forward(index, record=self._graph.phase == TRAIN or self._wants_gradient)
         return index
 
     def _compiles(self) -> bool:
         if self._engine is not None:
-            return self._engine == "onnxruntime"
+            return self._engine != "torch"
         return self._graph.phase == TEST and not self._wants_gradient
 
     def _engine_pair(self) -> tuple[OnnxRuntimeEngine, TorchEngine]:
         device = self._device or devices.default_device()
         if device not in self._engines:
-            compiled = OnnxRuntimeEngine(self._graph, device, self._threads)
+            create = session_maker(self._engine, self._precision, self._calibration)
+            compiled = OnnxRuntimeEngine(self._graph, device, self._threads, create)
             self._engines[device] = (compiled, TorchEngine(self._graph, device, compiled.overwritten))
         return self._engines[device]
 
@@ -176,6 +192,29 @@ class Net(BatchedNet):
             for blob, weight in zip(self._graph.tops(node), node.loss_weights)
             if weight
         )
+
+    def compare(self, inputs: Iterable[Any], other: Net | None = None) -> Comparison:
+        """Runs this net and a reference on the same inputs and says how far their outputs are apart.
+
+        Args:
+            inputs: arrays (C, H, W) or (N, C, H, W), or dicts of arrays by input name.
+            other: the reference; None takes the same net in float32, on torch where that is installed.
+
+        Returns:
+            By output, the largest error, that relative to the largest value, the worst cosine, and how often the
+            largest value is at the same index. The net's blobs hold the last input's values afterwards.
+
+        Raises:
+            InputError: there is no input, one of them does not fit, or the nets have different outputs.
+        """
+        return compare_nets(self, inputs, other if other is not None else reference_of(self))
+
+    def _sibling(self, engine: str) -> Net:
+        """The same net in float32 with blobs of its own, over this one's parameters."""
+        source, phase, level, stages = self._recipe
+        sibling = Net(source, phase, level, stages, engine=engine, threads=self._threads)
+        sibling.share_with(self)
+        return sibling
 
     # -- backward
 

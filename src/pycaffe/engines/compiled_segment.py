@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 import threading
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from pycaffe.blob import FloatArray, Storage, Watcher
+from pycaffe.blob import FloatArray, Watcher
 from pycaffe.engines.segment import LoweredSegment, Segment
 from pycaffe.graph import Graph
 
@@ -32,28 +31,26 @@ RUNS_UNTIL_FORGOTTEN = 16
 class PendingRun:
     """One compiled forward whose blobs were not all handed out: a copy of its inputs, and who waits."""
 
-    __slots__ = ("__weakref__", "_compiled", "_inputs", "_lock", "_waiting")
+    __slots__ = ("__weakref__", "_blobs", "_compiled", "_inputs", "_lock")
 
-    def __init__(self, compiled: CompiledSegment, inputs: dict[str, FloatArray], lock: threading.RLock) -> None:
+    def __init__(
+        self, compiled: CompiledSegment, inputs: dict[str, FloatArray], blobs: list[int], lock: threading.RLock
+    ) -> None:
         self._compiled = compiled
         self._inputs = {name: array.copy() for name, array in inputs.items()}
+        self._blobs = blobs
         self._lock = lock
-        self._waiting: dict[int, weakref.ref[Storage]] = {}
-
-    def wait(self, blob: int, storage: Storage) -> None:
-        """The values of a blob are this run's until fetched."""
-        self._waiting[blob] = weakref.ref(storage)
-        storage.expect(self)
+        for blob in blobs:
+            compiled.graph.blobs[blob].data_storage.expect(self)
 
     def fetch(self) -> None:
         """Runs the forward once more, with everything handed out, and gives every blob that still waits its values."""
         with self._lock:
-            waiting = {blob: ref() for blob, ref in self._waiting.items()}
-            targets = {b: s for b, s in waiting.items() if s is not None and s.pending is self}
-            if targets:
-                for blob, array in self._compiled.run_again(self._inputs, list(targets)).items():
-                    targets[blob].put(array)
-            self._waiting.clear()
+            storages = {blob: self._compiled.graph.blobs[blob].data_storage for blob in self._blobs}
+            waiting = {blob: storage for blob, storage in storages.items() if storage.pending is self}
+            if waiting:
+                for blob, array in self._compiled.run_again(self._inputs, list(waiting)).items():
+                    waiting[blob].put(array)
 
 
 class CompiledSegment:
@@ -85,38 +82,49 @@ class CompiledSegment:
         self.lowered = lowered
         self.base = base & frozenset(lowered.made)
         self.storages = [storage for _, storage, _ in lowered.parameters]
-        self.versions = [storage.watch(watcher) for storage in self.storages]
+        self._versions = [(storage, storage.watch(watcher)) for storage in self.storages]
+        nodes = graph.nodes[lowered.start : lowered.end + 1]
+        self._owners = [(blob, blob.data_storage) for node in nodes for blob in node.layer.blobs]
+        self._inner = [(i, graph.blobs[i]) for i in lowered.made if i not in self.base]
         self._create = create
         self._sessions: OrderedDict[Wanted, tuple[Any, Segment, list[FloatArray]]] = OrderedDict()
         self._looks: dict[int, int] = {}
         self._idle: dict[int, int] = {}  # observed blob -> runs since the last look
 
-    def is_current(self, storages: list[Storage]) -> bool:
+    def is_current(self) -> bool:
         """Whether the parameters are those that were compiled: same buffers (`share_with`), same values (surgery)."""
-        return all(new is old for new, old in zip(storages, self.storages)) and self.versions == [
-            storage.current_version() for storage in self.storages
-        ]
+        return all(blob.data_storage is storage for blob, storage in self._owners) and all(
+            storage.current_version() == version for storage, version in self._versions
+        )
 
     # -- which blobs come out
 
     def wanted(self) -> Wanted:
         """The blobs that the next run hands out."""
-        blobs = self.graph.blobs
-        for blob in self.lowered.made:
-            storage = blobs[blob].data_storage
-            if storage.touched and blob not in self.base:
-                self._looks[blob] = self._looks.get(blob, 0) + 1
-                if self._looks[blob] >= LOOKS_UNTIL_OBSERVED:
-                    self._idle[blob] = 0
-            elif blob in self._idle:
-                self._idle[blob] += 1
-                if self._idle[blob] > RUNS_UNTIL_FORGOTTEN:
-                    del self._idle[blob], self._looks[blob]
-            else:
-                self._looks.pop(blob, None)
-            storage.touched = False
-        leased = {blob for blob in self.lowered.made if blobs[blob].data_storage.leased}
-        return frozenset({*self.base, *self._idle, *leased})
+        out = list(self._inner_looked_at())
+        return self.base if not out else self.base.union(out)
+
+    def _inner_looked_at(self) -> Iterator[int]:
+        """Of the blobs that need not come out, those of which a view is alive or that are looked at each time."""
+        for i, blob in self._inner:
+            storage = blob.data_storage
+            if storage.touched:
+                storage.touched = False
+                self._looks[i] = self._looks.get(i, 0) + 1
+                if self._looks[i] >= LOOKS_UNTIL_OBSERVED:
+                    self._idle[i] = 0
+            elif i in self._looks:
+                self._count_idle_run(i)
+            if i in self._idle or storage.leased:
+                yield i
+
+    def _count_idle_run(self, blob: int) -> None:
+        if blob not in self._idle:
+            del self._looks[blob]
+            return
+        self._idle[blob] += 1
+        if self._idle[blob] > RUNS_UNTIL_FORGOTTEN:
+            del self._idle[blob], self._looks[blob]
 
     # -- running
 

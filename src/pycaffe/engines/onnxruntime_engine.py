@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pycaffe.blob import FloatArray, Shape, Storage
+from pycaffe.blob import FloatArray, Shape
 from pycaffe.engines.compiled_segment import CompiledSegment, PendingRun
 from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable, shapes_for_batch
@@ -121,7 +121,7 @@ class OnnxRuntimeEngine:
         compiled = self._compiled.get(key)
         if compiled is None or compiled.threads != self._thread_count():
             return None
-        if not compiled.is_current(self._parameter_storages(compiled)):
+        if not compiled.is_current():
             return None
         self._compiled.move_to_end(key)
         return compiled
@@ -171,13 +171,6 @@ class OnnxRuntimeEngine:
         if self._other_sessions is not None:
             return self._other_sessions(segment, values, self._thread_count())
         return create_session(segment, values, self.device, self._thread_count())
-
-    def _parameter_storages(self, compiled: CompiledSegment) -> list[Storage]:
-        found: dict[tuple[int, Shape], Storage] = {}
-        for node in self.graph.nodes[compiled.lowered.start : compiled.lowered.end + 1]:
-            for blob in node.layer.blobs:
-                found.setdefault((id(blob.data_storage), blob.shape), blob.data_storage)
-        return list(found.values())
 
     def _read_outside(self, start: int, end: int) -> frozenset[int]:
         """The blobs that come out of a range in any case: the last layer's tops, and what others or nobody reads.
@@ -230,10 +223,7 @@ class OnnxRuntimeEngine:
             results = compiled.run(inputs, compiled.wanted())
         missing = [i for i in compiled.lowered.made if i not in results]
         if missing:
-            pending = PendingRun(compiled, inputs, self._lock)
-            self._pending.add(pending)
-            for i in missing:
-                pending.wait(i, blobs[i].data_storage)
+            self._pending.add(PendingRun(compiled, inputs, missing, self._lock))
         for i, array in results.items():
             if blobs[i].shape != array.shape:
                 blobs[i].reshape(*array.shape)

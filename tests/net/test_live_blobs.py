@@ -7,6 +7,8 @@ somebody looks), one on torch. Every blob that is read, and every view that is k
 from __future__ import annotations
 
 import copy
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,7 +157,7 @@ def compare(what: Any, want: np.ndarray, got: np.ndarray) -> None:
     np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=str(what))
 
 
-def run_both(steps: list[tuple[Any, ...]], weights: Path) -> tuple[Script, Script]:
+def run_both(steps: list[tuple[Any, ...]], weights: Path, look_at_end: bool = True) -> tuple[Script, Script]:
     users, torch = Script(None, weights), Script("torch", weights)
     for number, (name, *arguments) in enumerate(steps):
         got, want = (getattr(script, name)(*arguments) for script in (users, torch))
@@ -163,7 +165,7 @@ def run_both(steps: list[tuple[Any, ...]], weights: Path) -> tuple[Script, Scrip
             compare((number, name, arguments), want, got)
         for key in torch.views:
             compare((number, name, "view of", key), torch.views[key], users.views[key])
-    for blob in BLOBS:
+    for blob in BLOBS if look_at_end else ():
         compare(("at the end", blob), torch.net.blobs[blob].data, users.net.blobs[blob].data)
     return users, torch
 
@@ -260,3 +262,34 @@ def test_unread_blobs_take_no_memory() -> None:
     assert (net.blobs["branch"].data >= 0).all()
     assert net.blobs["branch"].data_storage.allocated
     assert (net.blobs["prob"].data == before).all()
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """What a function returns in a forked child, which must end by itself."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with os.fdopen(writer, "wb") as file:
+            pickle.dump(function(), file)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        values = file.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return pickle.loads(values)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(STEPS, min_size=2, max_size=6), st.lists(STEPS, min_size=1, max_size=4))
+def test_any_sequence_that_goes_on_in_a_forked_child(
+    weights: Path, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
+) -> None:
+    users, torch = run_both(before, weights, look_at_end=False)
+
+    def go_on(script: Script) -> list[np.ndarray]:
+        found = [getattr(script, name)(*arguments) for name, *arguments in after]
+        return [a for a in found if a is not None] + [script.net.blobs[blob].data.copy() for blob in BLOBS]
+
+    for number, (got, want) in enumerate(zip(in_child(lambda: go_on(users)), go_on(torch), strict=True)):
+        compare((number, "in the child"), want, got)

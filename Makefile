@@ -14,7 +14,7 @@ help:
 	@echo "make demo   score photographs with a trained Caffe net in two worker processes"
 	@echo "make test   lint, type-check and run the whole test suite (TESTS=tests/layers for a part)"
 	@echo "make lint   lint and type-check only"
-	@echo "make bench  every speed and memory claim of README, with its peers in the same run"
+	@echo "make bench  every speed and memory claim of README, with its peers in the same run; hours (QUICK=1: minutes)"
 	@echo "make clean  remove the environments and caches"
 
 # Two stamps for one environment: the demo needs only the first, which is small; tests add torch and the tools.
@@ -33,7 +33,7 @@ $(VENV)/.dev: $(VENV)/.base
 $(BENCH)/.bench: $(NEEDS)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e ".[full]" psutil "opencv-python-headless<5"
+		-e ".[full,openvino,bench]" "opencv-python-headless<5"
 	@touch $@
 
 demo: $(VENV)/.base
@@ -48,7 +48,9 @@ test: lint
 	$(BIN)/python -m pytest $(TESTS)
 
 bench: $(BENCH)/.bench
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
+	@set -e; for script in benchmarks/bench_*.py; do \
+		echo "== $$script"; $(BENCH)/bin/python $$script $(if $(QUICK),--quick); done
+	$(BENCH)/bin/python benchmarks/plot.py benchmarks/files/inference.png
 
 clean:
 	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis

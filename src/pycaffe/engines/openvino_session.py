@@ -66,7 +66,8 @@ class OpenVinoSession:
             self._model = self._read(segment, values)
         except RuntimeError as error:
             raise NetError(f"OpenVINO cannot read layers {segment.start} to {segment.end}: {error}") from error
-        self._input_names = [name for name, _ in segment.inputs]
+        has = {name for port in self._model.inputs for name in port.get_names()}  # what only gives its shape is gone
+        self._input_names = [name for name, _ in segment.inputs if name in has]
         if not self._model.is_dynamic():
             self._request(tuple(tuple(port.shape) for port in self._ports()))
             del self._model  # and with it the last constants that were not packed
@@ -75,7 +76,7 @@ class OpenVinoSession:
         """The values of the outputs `names`, in arrays of their own."""
         arrays = [inputs[name] for name in self._input_names]
         request, index = self._request(tuple(array.shape for array in arrays))
-        request.infer(dict(zip(self._order, arrays)), share_inputs=True, share_outputs=True)
+        request.infer(dict(zip(self._input_names, arrays)), share_inputs=True, share_outputs=True)
         return [np.array(request.get_output_tensor(index[name]).data) for name in names]
 
     # -- making it
@@ -95,8 +96,7 @@ class OpenVinoSession:
         )
         model = self._core.read_model(open_model.SerializeToString())
         for parameter in model.get_parameters():
-            (name,) = parameter.output(0).get_names()
-            if name in arrays:
+            for name in parameter.output(0).get_names() & arrays.keys():  # it may have other names beside
                 constant = self._openvino.op.Constant(arrays[name], shared_memory=True)
                 parameter.output(0).replace(constant.output(0))
                 model.remove_parameter(parameter)
@@ -116,7 +116,6 @@ class OpenVinoSession:
             except RuntimeError as error:
                 raise NetError(f"OpenVINO cannot compile this net for inputs of shapes {shapes!r}: {error}") from error
             self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-            self._order = [compiled.input(name).get_index() for name in self._input_names]
             index = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
             self._compiled[shapes] = compiled.create_infer_request(), index
         self._compiled.move_to_end(shapes)

@@ -24,6 +24,7 @@ __all__ = ["create_quantized_session"]
 
 QUANTIZED = ["Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip"]
 QUANTIZED += ["Reshape", "Flatten", "Transpose"]  # which pass integers on
+LARGE = 1 << 30  # bytes; a protobuf message ends at 2 GB, and calibration adds to the model
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -49,7 +50,7 @@ def create_quantized_session(
     from onnxruntime import quantization
 
     reader = _Reader(samples)
-    with tempfile.TemporaryDirectory(prefix="pycaffe-int8-") as name:
+    with tempfile.TemporaryDirectory(prefix="pycaffe-int8-", ignore_cleanup_errors=True) as name:
         folder = pathlib.Path(name)
         _write_optimized(segment, values, folder / "float.onnx")
         with _quiet():
@@ -121,7 +122,7 @@ def _write_optimized(segment: Segment, values: list[FloatArray], path: pathlib.P
 
 def _is_large(values: list[FloatArray]) -> bool:
     """Whether the weights do not fit in one protobuf message."""
-    return sum(array.nbytes for array in values) > 1 << 30
+    return sum(array.nbytes for array in values) > LARGE
 
 
 def _unsuited(model: Any) -> list[str]:

@@ -43,9 +43,10 @@ class ReductionLayer(Layer):
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         param = self.layer_param.reduction_param
         axes = list(range(self.axis, len(self.bottom_shapes[0])))
-        if param.operation == SUM:  # ReduceSum took its axes as an input before the others did
-            y = g.op("ReduceSum", bottom[0], g.shape(axes), keepdims=0)
+        if param.operation in (SUM, ASUM):  # ReduceSum took its axes as an input before the others did
+            x = bottom[0] if param.operation == SUM else g.op("Abs", bottom[0])  # OpenVINO loses the axes of ReduceL1
+            y = g.op("ReduceSum", x, g.shape(axes), keepdims=0)
         else:
-            op = {ASUM: "ReduceL1", SUMSQ: "ReduceSumSquare", MEAN: "ReduceMean"}[param.operation]
+            op = {SUMSQ: "ReduceSumSquare", MEAN: "ReduceMean"}[param.operation]
             y = g.op(op, bottom[0], axes=axes, keepdims=0)
         return [y if param.coeff == 1 else g.op("Mul", y, g.constant(param.coeff))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,10 +45,12 @@ class OutputDifference:
         if not want.size:
             return
         a, b = got.astype(np.float64), want.astype(np.float64)
-        difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b))
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b))
         self.largest = max(self.largest, float(np.nan_to_num(difference, nan=np.inf).max()))
-        self._scale = max(self._scale, float(np.abs(b).max()))
-        self.relative = self.largest / self._scale if self._scale else float(self.largest > 0) * np.inf
+        self._scale = max(self._scale, float(np.abs(b[np.isfinite(b)]).max(initial=0)))
+        if self.largest:
+            self.relative = self.largest / self._scale if self._scale else math.inf
         items = len(a) if a.ndim > 1 else 1
         for x, y in zip(a.reshape(items, -1), b.reshape(items, -1)):
             self.cosine = min(self.cosine, _cosine(x, y))

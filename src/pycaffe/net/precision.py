@@ -8,9 +8,9 @@ from typing import Any
 from pycaffe.blob import FloatArray
 from pycaffe.engines.openvino_session import OpenVinoSession, check_openvino
 from pycaffe.engines.quantized import create_quantized_session
-from pycaffe.engines.segment import Segment
+from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable
 from pycaffe.errors import InputError, NetError, did_you_mean
-from pycaffe.graph import Graph
+from pycaffe.graph import Graph, Node
 from pycaffe.layers import HostLayer
 from pycaffe.net.calibration import Calibration
 
@@ -72,14 +72,19 @@ def check_lowers(graph: Graph) -> None:
         NetError: names the first layer that runs on the host or has no ONNX form.
     """
     for node in graph.nodes:
-        if node.type == "Input":
-            continue
-        reason = "runs on the host" if isinstance(node.layer, HostLayer) else node.layer.not_lowered
-        if reason is not None:
-            raise NetError(
-                f"precision='int8' needs a net of Input layers and layers with an ONNX form. Layer {node.name!r} "
-                f"({node.type}) has none: {reason}. In {node.where}."
-            )
+        if isinstance(node.layer, HostLayer) and node.type != "Input":
+            raise _not_whole(node, "it runs on the host")
+    try:
+        LoweredSegment(graph, 0, len(graph.nodes) - 1)
+    except SegmentNotLowerable as error:
+        raise _not_whole(graph.nodes[error.index], error.reason) from error
+
+
+def _not_whole(node: Node, reason: str) -> NetError:
+    return NetError(
+        f"precision='int8' needs a net of Input layers and layers with an ONNX form. Layer {node.name!r} ({node.type}) "
+        f"has none: {reason}. In {node.where}."
+    )
 
 
 def session_maker(engine: str | None, precision: str, calibration: Calibration | None) -> CreateSession | None:

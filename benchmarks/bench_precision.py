@@ -1,9 +1,9 @@
 """Reduced precision on the CPU: pycaffe's bfloat16 and int8 against OpenVINO's float32 and pycaffe's own.
 
 bfloat16 is measured where the processor has instructions for it (amx_bf16 or avx512_bf16 in /proc/cpuinfo); elsewhere
-OpenVINO emulates it, which is slower than float32 and proves nothing. int8 is calibrated with seeded inputs: its time is
-right, and its error says little about photographs (`Net.compare` says it for a user's own). A process measures one net
-at one batch, all engines in turn; figures are medians over processes of medians over rounds, with their spread.
+OpenVINO emulates it, which is slower than float32 and proves nothing. int8 is calibrated with seeded inputs: its time
+is right, and its error says little about photographs (`Net.compare` says it for a user's own). A process measures one
+net at one batch, all engines in turn; figures are medians over processes of medians over rounds, with their spread.
 
     bench_precision.py [--nets caffenet,vgg16] [--batches 1,8] [--threads 2] [--processes 5] [--quick]
 """

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         DataError,
         DeviceError,
         DuplicateTop,
+        ExportError,
+        ExportMismatch,
         InputError,
         LayerError,
         MissingExtra,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         WeightsError,
         WorkerDied,
     )
+    from pycaffe.export import ExportReport, export_onnx, to_torch
     from pycaffe.images import ImagePreprocess
     from pycaffe.net import TEST, TRAIN, Net
     from pycaffe.workers import Pool, Result
@@ -35,6 +38,9 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DuplicateTop",
+    "ExportError",
+    "ExportMismatch",
+    "ExportReport",
     "ImagePreprocess",
     "InputError",
     "LayerError",
@@ -52,15 +58,20 @@ __all__ = [
     "UnknownLayerType",
     "WeightsError",
     "WorkerDied",
+    "export_onnx",
+    "to_torch",
 ]
 
 _HOMES = {
+    "ExportReport": "pycaffe.export",
     "ImagePreprocess": "pycaffe.images",
     "Net": "pycaffe.net",
     "Pool": "pycaffe.workers",
     "Result": "pycaffe.workers",
     "TEST": "pycaffe.net",
     "TRAIN": "pycaffe.net",
+    "export_onnx": "pycaffe.export",
+    "to_torch": "pycaffe.export",
 }
 
 

@@ -12,6 +12,8 @@
     ├── InputError (ValueError)    an image or an array cannot be used
     ├── DataError                  a data source (LMDB, HDF5, image list) cannot be read
     ├── DeviceError                a device that was named outright is not there
+    ├── ExportError                a net cannot be exported
+    │   └── ExportMismatch         the exported file computes something else
     ├── PoolError                  a pool cannot go on
     │   └── WorkerDied
     └── MissingExtra (ImportError) an optional library is not installed
@@ -30,6 +32,8 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DuplicateTop",
+    "ExportError",
+    "ExportMismatch",
     "InputError",
     "LayerError",
     "MissingExtra",
@@ -91,6 +95,14 @@ class DataError(CaffeError):
 
 class DeviceError(CaffeError):
     """A device that was named outright is not there."""
+
+
+class ExportError(CaffeError):
+    """A net cannot be exported; the message names the layer where it is one."""
+
+
+class ExportMismatch(ExportError):
+    """The exported file, run on the inputs of the check, computes something else than the net."""
 
 
 class PoolError(CaffeError):

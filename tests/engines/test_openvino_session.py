@@ -206,6 +206,16 @@ def test_a_model_that_openvino_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         net.forward()
 
 
+def test_a_run_that_fails() -> None:
+    net, _ = pair()
+    net.forward()
+    ((session,),) = [c.sessions for c in net._engine_pair()[0]._compiled.values()]
+    ((request, _),) = session._compiled.values()
+    session._request = lambda shapes: (request, {})
+    with pytest.raises(NetError, match=r"(?s)OpenVINO cannot run this net: .*incompatible"):
+        session.run(["prob"], {"blob/data": normal(2, 3, 9, 9)})
+
+
 def test_openvino_does_not_report_its_use() -> None:
     run_python(
         "import sys, pycaffe\n"

@@ -27,7 +27,7 @@ from pycaffe.errors import MissingExtra, NetError
 __all__ = ["OpenVinoSession", "check_openvino", "has_native_bfloat16"]
 
 TYPES = {"float32": "f32", "bfloat16": "bf16"}  # as INFERENCE_PRECISION_HINT names them
-MAX_COMPILED = 4  # of one session, by the shapes of its inputs: the kernels are for fixed shapes
+MAX_COMPILED = 2  # of one session, by the shapes of its inputs; each holds packed weights of its own
 logger = logging.getLogger("pycaffe.engines")
 _warned_of_emulation = False
 
@@ -68,7 +68,8 @@ class OpenVinoSession:
             raise NetError(f"OpenVINO cannot read layers {segment.start} to {segment.end}: {error}") from error
         has = {name for port in self._model.inputs for name in port.get_names()}  # what only gives its shape is gone
         self._input_names = [name for name, _ in segment.inputs if name in has]
-        if not self._model.is_dynamic():
+        self._any_batch = self._model.is_dynamic()
+        if not self._any_batch:
             self._request(tuple(tuple(port.shape) for port in self._ports()))
             del self._model  # and with it the last constants that were not packed
 
@@ -76,7 +77,10 @@ class OpenVinoSession:
         """The values of the outputs `names`, in arrays of their own."""
         arrays = [inputs[name] for name in self._input_names]
         request, index = self._request(tuple(array.shape for array in arrays))
-        request.infer(dict(zip(self._input_names, arrays)), share_inputs=True, share_outputs=True)
+        try:
+            request.infer(dict(zip(self._input_names, arrays)), share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise NetError(f"OpenVINO cannot run this net: {error}") from error
         return [np.array(request.get_output_tensor(index[name]).data) for name in names]
 
     # -- making it
@@ -110,7 +114,7 @@ class OpenVinoSession:
         """What runs inputs of these shapes, and where in its outputs each name is."""
         if shapes not in self._compiled:
             try:
-                if self._model.is_dynamic() or self._compiled:
+                if self._any_batch:  # kernels for a fixed shape are faster
                     self._model.reshape({port: list(shape) for port, shape in zip(self._ports(), shapes)})
                 compiled = self._core.compile_model(self._model, "CPU", self._settings)
             except RuntimeError as error:

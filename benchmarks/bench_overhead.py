@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import onnxruntime
-from measure import arguments, in_turn, net_files, settle, spread, verdict
+from measure import arguments, elapsed, in_turn, net_files, settle, spread, verdict
 from peers import example
 
 import caffe
@@ -71,13 +71,6 @@ def measure(name: str, seconds: float) -> dict[str, float]:
         session.append(times[alone])
         difference.append(times[whole] - times[alone])
     return {"session": statistics.median(session), "more": statistics.median(difference)}
-
-
-def elapsed(run: Callable[[], Any]) -> float:
-    """Seconds of one run."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def recorded(whole: Callable[[], Any]) -> Callable[[], None]:

@@ -137,17 +137,20 @@ def settle(limit: float = 0.5) -> None:
             return
 
 
+def elapsed(run: Callable[[], Any]) -> float:
+    """Seconds of one run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def burst(run: Callable[[], Any], seconds: float = 0.15, most: int = 20) -> float:
     """Median seconds of consecutive runs, after one that wakes threads and caches where it costs little."""
     settle()
-    start = time.perf_counter()
-    run()
-    first = time.perf_counter() - start
+    first = elapsed(run)
     times = [first] if first > 2 * seconds else []
     while not times or (sum(times) < seconds and len(times) < most):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+        times.append(elapsed(run))
     return statistics.median(times)
 
 

@@ -39,15 +39,16 @@ class Bar:
         return f"{verdict(self.held):12} {measured:>6} (bar {self.bar:g})  {self.what}{self.detail}"
 
 
-def speed_ups(processes: Sequence[Mapping[str, Any]], peer: str, mine: str = "pycaffe") -> list[float]:
-    """How many times as fast `mine` is as `peer`, by process."""
-    return [ratio(p["seconds"][peer], p["seconds"][mine]) for p in processes if mine in p["seconds"]]
+def speed_ups(processes: Sequence[Mapping[str, Any]], peer: str) -> list[float]:
+    """How many times as fast pycaffe is as a peer, by process."""
+    return [ratio(p["seconds"][peer], p["seconds"]["pycaffe"]) for p in processes]
 
 
-def fractions(processes: Sequence[Mapping[str, Any]], peer: str = "pycaffe") -> list[float]:
-    """The part of the machine's peak that an engine reaches, by process."""
+def fractions(processes: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The part of the machine's peak that pycaffe reaches, by process."""
     return [
-        statistics.median(p["flops"] / s / peak for s, peak in zip(p["seconds"][peer], p["peak"])) for p in processes
+        statistics.median(p["flops"] / s / peak for s, peak in zip(p["seconds"]["pycaffe"], p["peak"]))
+        for p in processes
     ]
 
 
@@ -56,7 +57,6 @@ def bars(cases: Cases) -> list[Bar]:
     cases = {case: processes for case, processes in cases.items() if case[2] == THREADS}
     small = {case: processes for case, processes in cases.items() if case[1] in (1, 8)}
     with_lrn = {case: processes for case, processes in cases.items() if case[0] in WITH_LRN}
-    reduced = {case: processes for case, processes in cases.items() if case[1] in (8, 32)}
     found = [
         _least("OpenCV's time / pycaffe's, each net, batch 1 and 8", 1.5, _medians(small, "opencv")),
         _mean("OpenCV's time / pycaffe's, geometric mean, batch 1 and 8", 2.0, _medians(small, "opencv")),
@@ -68,14 +68,11 @@ def bars(cases: Cases) -> list[Bar]:
         processes = cases.get((net, 32, THREADS))
         measured = statistics.median(fractions(processes)) if processes else None
         found.append(Bar(f"{net} at batch 32, of the GEMM peak", bar, measured))
-    medians = _medians(reduced, "openvino", "pycaffe_bfloat16")
-    found.append(_mean("OpenVINO's float32 time / pycaffe's bfloat16, geometric mean, batch 8 and 32", 1.8, medians))
     return found
 
 
-def _medians(cases: Cases, peer: str, mine: str = "pycaffe") -> dict[Case, float]:
-    found = {case: speed_ups(processes, peer, mine) for case, processes in cases.items()}
-    return {case: statistics.median(values) for case, values in found.items() if values}
+def _medians(cases: Cases, peer: str) -> dict[Case, float]:
+    return {case: statistics.median(speed_ups(processes, peer)) for case, processes in cases.items()}
 
 
 def _least(what: str, bar: float, medians: Mapping[Case, float]) -> Bar:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from gemm_peak import FLOPS, NumpyProduct, onnxruntime_product
 from measure import elapsed, flops, interleave, net_files, settle, straightforward_file
-from peers import example, peers
+from peers import PEERS, example
 
 import caffe
 
@@ -38,7 +38,7 @@ def measure(name: str, batch: int, threads: int, seconds: float) -> dict[str, An
     runs: dict[str, Callable[[], Any]] = {}
     outputs: dict[str, Any] = {}
     first: dict[str, float] = {}
-    for peer, make in peers().items():
+    for peer, make in PEERS.items():
         run = make(files, x, threads)
         start = time.perf_counter()
         outputs[peer] = np.array(run(x)).reshape(batch, -1)

@@ -6,33 +6,21 @@ All get the same weights, the same number of threads and float32; onnxruntime an
 
 from __future__ import annotations
 
-import inspect
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from measure import cpu_flags
 
 import caffe
-import pycaffe
 
 Run = Callable[[Any], Any]
 Files = tuple[pathlib.Path, pathlib.Path, pathlib.Path]  # prototxt, caffemodel, straightforward ONNX
 
 
-def pycaffe_float32(files: Files, x: Any, threads: int) -> Run:
+def pycaffe(files: Files, x: Any, threads: int) -> Run:
     """What a user of `import caffe` does, the whole of it."""
-    return _pycaffe(files, x, threads=threads)
-
-
-def pycaffe_bfloat16(files: Files, x: Any, threads: int) -> Run:
-    """The same with `precision="bfloat16"`."""
-    return _pycaffe(files, x, threads=threads, engine="openvino", precision="bfloat16")
-
-
-def _pycaffe(files: Files, x: Any, **options: Any) -> Run:
-    net = caffe.Net(str(files[0]), caffe.TEST, weights=str(files[1]), **options)
+    net = caffe.Net(str(files[0]), caffe.TEST, weights=str(files[1]), threads=threads)
     (source,), (output,) = net.inputs, net.outputs
     net.blobs[source].reshape(*x.shape)
 
@@ -89,20 +77,11 @@ def onnxruntime(files: Files, x: Any, threads: int) -> Run:
 
 
 PEERS: dict[str, Callable[[Files, Any, int], Run]] = {
-    "pycaffe": pycaffe_float32,
+    "pycaffe": pycaffe,
     "opencv": opencv,
     "openvino": openvino,
     "onnxruntime": onnxruntime,
 }
-
-
-def peers() -> dict[str, Callable[[Files, Any, int], Run]]:
-    """The engines by name; bfloat16 where the processor and pycaffe have it."""
-    found = dict(PEERS)
-    computes = {"avx512_bf16", "amx_bf16"} & cpu_flags()
-    if computes and "precision" in inspect.signature(pycaffe.Net.__init__).parameters:
-        found["pycaffe_bfloat16"] = pycaffe_bfloat16
-    return found
 
 
 def example(shape: tuple[int, ...]) -> Any:

@@ -61,13 +61,6 @@ def test_bars_look_at_their_own_batches_and_at_two_threads() -> None:
     assert str(got["caffenet at batch 32, of the GEMM peak"]).startswith("not measured      - (bar 0.7)")
 
 
-def test_bfloat16_is_held_against_openvinos_float32() -> None:
-    what = "OpenVINO's float32 time / pycaffe's bfloat16, geometric mean, batch 8 and 32"
-    peers = {"opencv": 1, "onnxruntime": 1, "openvino": 2, "pycaffe_bfloat16": 1}
-    assert found({("vgg16", 1, 2): [process(1, **peers)]})[what].measured is None
-    assert found({("vgg16", 8, 2): [process(1, **peers)]})[what].measured == 2
-
-
 def test_a_run_replaces_its_own_cases(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_inference, "RESULTS", tmp_path / "inference.json")
     assert bench_inference.read_results() == {}

@@ -6,7 +6,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 import time
 
 import bench_load
@@ -50,7 +49,7 @@ def test_files_are_written_once_and_again_when_the_net_changed(
 def test_peers_give_the_same_output(files: pathlib.Path) -> None:
     paths = (*measure.net_files("lenet"), measure.straightforward_file("lenet"))
     x = peers.example((3, 1, 28, 28))
-    mine = np.array(peers.pycaffe_float32(paths, x, 1)(x))
+    mine = np.array(peers.pycaffe(paths, x, 1)(x))
     assert mine.shape == (3, 10)
     np.testing.assert_allclose(peers.onnxruntime(paths, x, 1)(x), mine, rtol=1e-4)
     np.testing.assert_array_equal(peers.PEERS["pycaffe"](paths, x[::-1], 1)(x[::-1]), mine[::-1])
@@ -101,28 +100,49 @@ def test_peers_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> 
     assert "".join(order) == "abcbcacab"
 
 
-def test_a_burst_is_the_median_without_the_first_of_quick_runs() -> None:
-    delays = iter([0.03, 0.002, 0.004, 0.002])
-    assert 0.002 <= measure.burst(lambda: time.sleep(next(delays)), seconds=1, most=3) < 0.004
-    once = iter([0.02])
-    assert measure.burst(lambda: time.sleep(next(once)), seconds=0.005) >= 0.02, "a slow run is measured once"
+@pytest.mark.parametrize(
+    ("times", "want"),
+    [
+        ([9.0, 2.0, 4.0, 3.0], 9.0),  # slow: measured once
+        ([0.3, 0.2, 0.4, 0.3], 0.3),  # quick: without the first, until half a second is over
+        ([0.3, 0.001, 0.009, 0.005, 0.001], 0.005),  # three at the most
+    ],
+)
+def test_a_burst_is_the_median_of_a_few_runs(times: list[float], want: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = iter(times)
+    monkeypatch.setattr(measure, "settle", lambda: None)
+    monkeypatch.setattr(measure, "elapsed", lambda run: next(left))
+    assert measure.burst(lambda: None, seconds=0.5, most=3) == pytest.approx(want)
 
 
-def test_settle_waits_for_busy_threads() -> None:
-    stop = threading.Event()
+class Clock:
+    """A clock that goes on by sleeping; threads beside it use all of a processor until `busy_until`."""
 
-    def spin() -> None:
-        while not stop.is_set():
-            pass
+    def __init__(self, busy_until: float) -> None:
+        self.now, self.busy_until = 0.0, busy_until
 
-    thread = threading.Thread(target=spin)
-    thread.start()
-    timer = threading.Timer(0.15, stop.set)
-    timer.start()
-    start = time.perf_counter()
-    measure.settle(limit=20)
-    assert 0.1 < time.perf_counter() - start < 10
-    thread.join()
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return min(self.now, self.busy_until)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_settle_waits_for_busy_threads_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+    for busy_until in (0.0, 0.095, 3.0):
+        clock = Clock(busy_until)
+        monkeypatch.setattr(measure, "time", clock)
+        measure.settle(limit=0.5)
+        waited.append(clock.now)
+    assert waited == pytest.approx([0.01, 0.11, 0.5], abs=0.011)
+
+
+def test_elapsed() -> None:
+    assert 0.02 <= measure.elapsed(lambda: time.sleep(0.02)) < 10
 
 
 def test_processes_in_turn(tmp_path: pathlib.Path) -> None:
@@ -176,7 +196,7 @@ def test_a_case_is_one_json_object_with_all_peers(files: pathlib.Path, monkeypat
     import one_case
 
     chosen = {name: peers.PEERS[name] for name in ("pycaffe", "onnxruntime")}  # the others are not installed everywhere
-    monkeypatch.setattr(one_case, "peers", lambda: chosen)
+    monkeypatch.setattr(one_case, "PEERS", chosen)
     monkeypatch.setattr(one_case, "NumpyProduct", lambda threads: gemm_peak.NumpyProduct(threads, extent=64))
     monkeypatch.setattr(one_case, "onnxruntime_product", lambda t: gemm_peak.onnxruntime_product(t, extent=64))
     case = json.loads(json.dumps(one_case.measure("lenet", 2, 1, 0.1)))

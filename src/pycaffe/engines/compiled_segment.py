@@ -66,6 +66,7 @@ class CompiledSegment:
 
     Attributes:
         storages: of the parameters.
+        shared: (layer, top, bottom) where the top is the bottom's memory.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class CompiledSegment:
         self._versions = [(storage, storage.watch(watcher)) for storage in self.storages]
         nodes = graph.nodes[lowered.start : lowered.end + 1]
         self._owners = [(blob, blob.data_storage) for node in nodes for blob in node.layer.blobs]
+        self.shared = [(i, top, graph.nodes[i].bottom[0]) for i in lowered.shared for top in graph.nodes[i].top]
         self._inner = [(i, graph.blobs[i]) for i in lowered.made if i not in self.base]
         self._create = create
         self._sessions: OrderedDict[Wanted, tuple[Any, Segment, list[FloatArray]]] = OrderedDict()

@@ -212,8 +212,9 @@ class OnnxRuntimeEngine:
         for i, shape in plan.tops:
             if blobs[i].shape != shape:
                 blobs[i].reshape(*shape)
-        for index in lowered.shared:
-            self.graph.reshape_node(index)
+        for index, top, bottom in compiled.shared:
+            if blobs[top].data_storage is not blobs[bottom].data_storage:
+                self.graph.reshape_node(index)
         if made:
             self._run_session(compiled, inputs)
 

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,17 +40,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock_in_child)
 
 
-class _Lease:
-    """Owner of the views of one storage: numpy keeps it alive as `base` while any view (or view of a view) lives."""
+def _lease(array: FloatArray) -> FloatArray:
+    """A flat view of `array` that numpy keeps alive as `base` of every view taken of it, and of views of those.
 
-    __slots__ = ("__weakref__", "_array")
-
-    def __init__(self, array: FloatArray) -> None:
-        self._array = array
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        return self._array.__array_interface__
+    Of a view of a view numpy keeps the array at the bottom alone; at a memoryview it stops, so that this is the bottom.
+    """
+    return np.frombuffer(memoryview(array), np.float32)  # type: ignore[arg-type]
 
 
 class Pending(Protocol):
@@ -100,7 +95,7 @@ class Storage:
         self.touched = False
         self._fill = fill
         self._array: FloatArray | None = None
-        self._lease: weakref.ref[_Lease] | None = None
+        self._lease: weakref.ref[FloatArray] | None = None
         self._pending: Pending | None = None
         self._watchers: weakref.WeakSet[Watcher] | None = None
         self._snapshot: FloatArray | None = None
@@ -136,12 +131,12 @@ class Storage:
         """A live view of the first elements in that shape. Takes a lease."""
         lease = self._lease() if self._lease is not None else None
         if lease is None:
-            lease = _Lease(self.array())
+            lease = _lease(self.array())
             if self._watchers and self._snapshot is None:
                 self._snapshot = self.array().copy()
             self._lease = weakref.ref(lease)
         self.touched = True
-        return np.asarray(lease)[: math.prod(shape)].reshape(shape)
+        return lease[: math.prod(shape)].reshape(shape)
 
     # -- values from files and engines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -33,8 +34,9 @@ def default_threads() -> int:
     return _threads if _threads is not None else available_cores()
 
 
+@functools.cache
 def available_cores() -> int:
-    """The cores that this process may use: fewer than the machine has, in a container or under taskset."""
+    """The cores that this process might use at its first forward: fewer than the machine has under taskset."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

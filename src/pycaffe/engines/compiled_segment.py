@@ -67,6 +67,7 @@ class CompiledSegment:
     Attributes:
         storages: of the parameters.
         shared: (layer, top, bottom) where the top is the bottom's memory.
+        overwrites: the inputs that the segment works on in place and that backward may ask for.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class CompiledSegment:
         nodes = graph.nodes[lowered.start : lowered.end + 1]
         self._owners = [(blob, blob.data_storage) for node in nodes for blob in node.layer.blobs]
         self.shared = [(i, top, graph.nodes[i].bottom[0]) for i in lowered.shared for top in graph.nodes[i].top]
+        needed = any(node.need_backward for node in nodes)
+        self.overwrites = [(name, i) for name, i in lowered.inputs if needed and i in lowered.made]
         self._inner = [(i, graph.blobs[i]) for i in lowered.made if i not in self.base]
         self._create = create
         self._sessions: OrderedDict[Wanted, tuple[Any, Segment, list[FloatArray]]] = OrderedDict()

@@ -74,6 +74,7 @@ class OnnxRuntimeEngine:
         self._compiled: OrderedDict[tuple[Any, ...], CompiledSegment] = OrderedDict()
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
         self._pending: weakref.WeakSet[PendingRun] = weakref.WeakSet()
+        self._ends: dict[tuple[int, int], int] = {}
         self._sources: dict[tuple[int, int], list[int]] = {}
         self._base: dict[tuple[int, int], frozenset[int]] = {}
         self._not_lowerable = {i for i, node in enumerate(graph.nodes) if _never_lowers(node)}
@@ -81,10 +82,12 @@ class OnnxRuntimeEngine:
 
     def end_of_segment(self, start: int, end: int) -> int:
         """The last layer of the compiled segment that begins at `start`; start - 1 where that one has no ONNX form."""
-        last = start - 1
-        while last < end and last + 1 not in self._not_lowerable:
-            last += 1
-        return last
+        if (start, end) not in self._ends:
+            last = start - 1
+            while last < end and last + 1 not in self._not_lowerable:
+                last += 1
+            self._ends[start, end] = last
+        return self._ends[start, end]
 
     def run(self, start: int, end: int) -> int:
         """Runs compiled from layer `start` as far as possible, at most to `end`; returns the last layer that ran."""
@@ -97,18 +100,20 @@ class OnnxRuntimeEngine:
                     self._run_segment(self._find(start, last))
             except SegmentNotLowerable as error:
                 self._not_lowerable.add(error.index)
+                self._ends.clear()
             else:
                 return last
 
     def _find(self, start: int, end: int) -> _Plan:
         """How to run a range with the shapes that its sources have now."""
-        shapes = tuple(self.graph.blobs[i].shape for i in self._source_blobs(start, end))
+        blobs = self.graph.blobs
+        shapes = tuple([blobs[i].shape for i in self._source_blobs(start, end)])
         plan = self._plans.get((start, end, shapes))
         if plan is None or self._current(plan.key) is not plan.compiled:
             for index in range(start, end + 1):
                 self.graph.reshape_node(index)
             nodes = self.graph.nodes[start : end + 1]
-            tops = [(i, self.graph.blobs[i].shape) for node in nodes for i in node.top]
+            tops = [(i, blobs[i].shape) for node in nodes for i in node.top]
             key, compiled = self._compile(start, end, shapes)
             plan = self._plans[start, end, shapes] = _Plan(compiled, key, tops)
         self._plans.move_to_end((start, end, shapes))
@@ -205,10 +210,8 @@ class OnnxRuntimeEngine:
         made = lowered.made
         self.overwritten.forget(lowered.start, made)
         inputs = {name: blobs[i].raw_data() for name, i in lowered.inputs}
-        if any(node.need_backward for node in self.graph.nodes[lowered.start : lowered.end + 1]):
-            for name, i in lowered.inputs:
-                if i in made:
-                    self.overwritten.keep(lowered.start, i, inputs[name])
+        for name, i in compiled.overwrites:
+            self.overwritten.keep(lowered.start, i, inputs[name])
         for i, shape in plan.tops:
             if blobs[i].shape != shape:
                 blobs[i].reshape(*shape)

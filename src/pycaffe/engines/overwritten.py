@@ -21,10 +21,11 @@ class OverwrittenValues:
 
     def forget(self, start: int, made: Iterable[int]) -> None:
         """A run that begins at layer `start` makes these blobs anew: what later layers overwrote is out of date."""
-        for blob in made:
-            kept = self._values.get(blob)
-            if kept:
-                self._values[blob] = {index: value for index, value in kept.items() if index < start}
+        if self._values:
+            for blob in made:
+                kept = self._values.get(blob)
+                if kept:
+                    self._values[blob] = {index: value for index, value in kept.items() if index < start}
 
     def keep(self, start: int, blob: int, value: FloatArray) -> None:
         """Keeps a copy of what a blob holds just before a run that begins at layer `start` overwrites it."""

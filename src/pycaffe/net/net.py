@@ -126,13 +126,13 @@ class Net(BatchedNet):
             top as well (OpenCV names outputs so): `out["relu4"]` is `out["dense"]` where relu4 works on it in place.
         """
         first, last = self._index(start, 0), self._index(end, len(self._graph.nodes) - 1)
-        names = self.top_names[end] if end is not None else self.outputs
+        names = self.top_names[end] if end is not None else self._output_names
         with self._lock:  # no other thread's forward between this one's inputs and its run
-            self._set(
-                kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized", "data"
-            )
+            if kwargs:
+                mismatch = "Input blob arguments do not match net inputs."
+                self._set(kwargs, self.inputs, mismatch, "Input is not batch sized", "data")
             self._forward(first, last)
-        views = {name: self._blob(name).data for name in dict.fromkeys([*names, *(blobs or [])])}
+        views = {name: self._blob(name).data for name in (dict.fromkeys([*names, *blobs]) if blobs else names)}
         return Outputs(views, self.top_names)
 
     def _forward(self, start: int, end: int) -> float:
@@ -235,9 +235,9 @@ class Net(BatchedNet):
         first, last = self._index(start, len(self._graph.nodes) - 1), self._index(end, 0)
         names = self.bottom_names[end] if end is not None else self.inputs
         with self._lock:
-            self._set(
-                kwargs, self.outputs, "Top diff arguments do not match net outputs.", "Diff is not batch sized", "diff"
-            )
+            if kwargs:
+                mismatch = "Top diff arguments do not match net outputs."
+                self._set(kwargs, self.outputs, mismatch, "Diff is not batch sized", "diff")
             self._backward(first, last)
         return {name: self._blob(name).diff for name in dict.fromkeys([*names, *(diffs or [])])}
 
@@ -355,7 +355,7 @@ class Net(BatchedNet):
         return self._blobs_by_name[name]
 
     def _set(self, values: dict[str, Any], names: Sequence[str], mismatch: str, not_sized: str, part: str) -> None:
-        if values and set(values) != set(names):
+        if set(values) != set(names):
             raise InputError(f"{mismatch} Expected {sorted(names)!r}, got {sorted(values)!r}.")
         for name, value in values.items():
             view = getattr(self._blobs_by_name[name], part)

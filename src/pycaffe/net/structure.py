@@ -17,6 +17,7 @@ class NetStructure:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._output_names = [graph.blob_names[i] for i in graph.outputs]
         self._blobs_by_name = OrderedDict(zip(graph.blob_names, graph.blobs))
 
     @property
@@ -47,7 +48,7 @@ class NetStructure:
     @property
     def outputs(self) -> list[str]:
         """Names of the blobs that no layer reads, sorted."""
-        return [self._graph.blob_names[i] for i in self._graph.outputs]
+        return list(self._output_names)
 
     @cached_property
     def top_names(self) -> OrderedDict[str, list[str]]:

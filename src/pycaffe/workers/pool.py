@@ -24,12 +24,13 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from pycaffe.errors import InputError, PoolError, WorkerDied
+from pycaffe.threads import available_cores
 from pycaffe.workers.messages import BatchDone, Failed, Ready, Settings
 from pycaffe.workers.process import WorkerProcess, own_memory
 from pycaffe.workers.result import Result
 from pycaffe.workers.schedule import Schedule, Task
 
-__all__ = ["Pool", "available_cores"]
+__all__ = ["Pool"]
 
 READ_SECONDS = 0.02  # a slow input is read for so long before answers are looked at again
 
@@ -269,13 +270,6 @@ class _Job:
         self.limit = limit
         self.index = 0
         self.exhausted = False
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_pickles(preprocess: Callable[[Any], Any] | None) -> None:

@@ -5,9 +5,9 @@ plot.py [OUT.png]      docs/inference.png without an argument
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import statistics
-import sys
 from typing import Any
 
 from bars import THREADS
@@ -30,7 +30,9 @@ TITLES = {
 
 
 def main() -> None:
-    target = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", nargs="?", type=pathlib.Path, default=TARGET)
+    target = parser.parse_args().target
     draw(read_results(), target)
     print(target)
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import pathlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pycaffe import devices
 from pycaffe.errors import DeviceError
+from pycaffe.proto.prototxt import read_solver
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +109,28 @@ def test_gpu_count_without_a_driver_is_zero(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(devices.ctypes, "CDLL", missing)
     assert devices.gpu_count.__wrapped__() == 0
+
+
+def solver(tmp_path: pathlib.Path, text: str) -> Any:
+    path = tmp_path / "solver.prototxt"
+    path.write_text('net: "net.prototxt" base_lr: 0.01 lr_policy: "fixed"\n' + text)
+    return read_solver(path)
+
+
+def test_a_solver_that_asks_for_a_gpu_gets_it_or_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    gpus(monkeypatch, 2)
+    devices.set_mode_by_solver(solver(tmp_path, "solver_mode: GPU device_id: 1"))
+    assert devices.default_device() == "cuda:1"
+    devices.set_mode_by_solver(solver(tmp_path, ""))  # states no mode
+    assert devices.default_device() == "cuda:1"
+    devices.set_mode_by_solver(solver(tmp_path, "solver_mode: CPU"))
+    assert devices.default_device() == "cpu"
+    gpus(monkeypatch, 0)
+    with pytest.warns(RuntimeWarning, match=r"solver_mode: GPU: GPU 0 is not there \(0 found\); running on the CPU"):
+        devices.set_mode_by_solver(solver(tmp_path, "solver_mode: GPU"))
+    assert devices.default_device() == "cpu"
+    monkeypatch.setenv("PYCAFFE_REQUIRE_GPU", "1")
+    with pytest.raises(DeviceError, match="solver_mode: GPU"):
+        devices.set_mode_by_solver(solver(tmp_path, "solver_mode: GPU"))

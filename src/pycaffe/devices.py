@@ -1,6 +1,6 @@
 """Mode and device: the process-wide default that scripts set, and devices that are named outright.
 
-`set_mode_gpu`, `set_device` and a prototxt's `solver_mode: GPU` set the default, read at each forward by nets without a
+`set_mode_gpu`, `set_device` and a solver's `solver_mode: GPU` set the default, read at each forward by nets without a
 device of their own. On a machine without a GPU they fall back to the CPU with one warning, because every other script
 begins with them; `PYCAFFE_REQUIRE_GPU=1` makes that an error. A device that is named outright has to be there.
 """
@@ -12,11 +12,21 @@ import functools
 import os
 import re
 import warnings
+from typing import Any
 
 from pycaffe.errors import DeviceError
 
-__all__ = ["check_device", "default_device", "gpu_count", "set_device", "set_mode_cpu", "set_mode_gpu"]
+__all__ = [
+    "check_device",
+    "default_device",
+    "gpu_count",
+    "set_device",
+    "set_mode_by_solver",
+    "set_mode_cpu",
+    "set_mode_gpu",
+]
 
+SOLVER_MODE_GPU = 1  # SolverParameter.SolverMode
 _mode_gpu = False
 _device = 0
 _warned = False
@@ -58,6 +68,20 @@ def set_device(device: int) -> None:
     """Chooses the GPU that `set_mode_gpu` means; without one, a warning."""
     global _device
     if _gpu_or_warning(f"set_device({device!r})", device):
+        _device = device
+
+
+def set_mode_by_solver(param: Any) -> None:
+    """Does what `solver_mode` and `device_id` of a SolverParameter ask; nothing where it does not state a mode.
+
+    (tools/caffe.cpp takes an unstated mode for GPU. Without a GPU that would warn about every solver there is.)
+    """
+    global _mode_gpu, _device
+    if not param.HasField("solver_mode"):
+        return
+    device = max(param.device_id, 0)
+    _mode_gpu = param.solver_mode == SOLVER_MODE_GPU and _gpu_or_warning("solver_mode: GPU", device)
+    if _mode_gpu:
         _device = device
 
 

@@ -27,6 +27,12 @@ def test_a_record_in_glogs_form() -> None:
     assert re.fullmatch(r"W0210 \d\d:39:22.38102[67] 25210 solver.py:204\] Iteration 5", GlogFormatter().format(record))
 
 
+def test_a_record_that_names_the_originals_place() -> None:
+    record = logging.LogRecord("pycaffe", logging.INFO, "/a/solver.py", 7, "Solving LeNet", (), None)
+    record.place = "solver.cpp:289"
+    assert GlogFormatter().format(record).endswith(" solver.cpp:289] Solving LeNet")
+
+
 @pytest.mark.parametrize(
     ("level", "want"),
     [("0", ["I hello", "W careful 7", "E wrong"]), ("1", ["W careful 7", "E wrong"]), ("2", ["E wrong"]), ("3", [])],

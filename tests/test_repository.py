@@ -19,7 +19,7 @@ LAYER_LINES, FILE_LINES = 200, 450
 # Imports point to the left only. What stands in one group may not import one another.
 ORDER = [
     {"errors"},
-    {"proto", "rng", "devices", "threads", "glog", "timer"},
+    {"proto", "rng", "devices", "parallel", "threads", "glog", "timer"},
     {"blob"},
     {"filler"},
     {"images"},

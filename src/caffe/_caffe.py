@@ -11,6 +11,7 @@ from pycaffe.layers import layer_types
 from pycaffe.layers.python import BlobVec
 from pycaffe.layers.python import UserLayer as Layer
 from pycaffe.net import Net
+from pycaffe.parallel import set_multiprocess, set_solver_count, set_solver_rank, solver_count, solver_rank
 from pycaffe.threads import set_num_threads
 from pycaffe.timer import Timer
 
@@ -38,9 +39,6 @@ __all__ = [
 
 __version__ = "1.0.0"  # the version of the original whose behaviour this is
 
-# Of the original's data parallelism, in which every GPU's solver is a process of its own (parallel.cpp).
-_parallel = {"solver_count": 1, "solver_rank": 0, "multiprocess": False}
-
 
 def set_random_seed(seed: int) -> None:
     """Seeds fillers, DummyData, Dropout and the readers' shuffling, process-wide."""
@@ -63,31 +61,6 @@ def init_log(level: int = 0, stderr: bool = False) -> None:
 def log(message: str) -> None:
     """Logs a line at INFO."""
     glog.log(message)
-
-
-def solver_count() -> int:
-    """How many solvers train together."""
-    return _parallel["solver_count"]
-
-
-def set_solver_count(count: int) -> None:
-    """Says how many solvers train together."""
-    _parallel["solver_count"] = count
-
-
-def solver_rank() -> int:
-    """Which of the solvers this process is."""
-    return _parallel["solver_rank"]
-
-
-def set_solver_rank(rank: int) -> None:
-    """Says which of the solvers this process is."""
-    _parallel["solver_rank"] = rank
-
-
-def set_multiprocess(multiprocess: bool) -> None:
-    """Says whether solvers are processes of their own."""
-    _parallel["multiprocess"] = multiprocess
 
 
 def has_nccl() -> bool:

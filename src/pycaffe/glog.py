@@ -3,6 +3,9 @@
 pycaffe logs through `logging` under the name "pycaffe" and is silent by default. `GLOG_minloglevel` (0 INFO, 1 WARNING,
 2 ERROR, 3 FATAL) in the environment, or `caffe.init_log`, puts the messages from that level up on stderr in the form
 `I0210 13:39:22.381027 25210 solver.cpp:204] Iteration 0, loss = 2.3`.
+
+Lines that the original logs, too, name the original's place, since people's scripts look for it: `extra={"place":
+"solver.cpp:239"}`. The others name ours.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class GlogFormatter(logging.Formatter):
         clock = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         micro = int(record.created % 1 * 1e6)
         letter = _LETTERS.get(record.levelno, "I")
-        place = f"{record.filename}:{record.lineno}"
+        place = getattr(record, "place", None) or f"{record.filename}:{record.lineno}"
         return f"{letter}{clock}.{micro:06d} {record.process or 0:5d} {place}] {record.getMessage()}"
 
 

@@ -102,6 +102,10 @@ class Layer:
         """The loss weight of a top for which the prototxt gives none."""
         return 0.0
 
+    def multiply_adds(self) -> int:
+        """Products that one forward adds up, for the shapes of the last reshape; element-wise work counts as none."""
+        return 0
+
     # -- engines
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:

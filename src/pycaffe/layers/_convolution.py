@@ -240,6 +240,10 @@ class BaseConvolutionLayer(Layer):
             )
         return [(*shape[: self.axis], self.num_output, *output)] * len(bottom)
 
+    def multiply_adds(self) -> int:
+        one_way = self.bottom_shapes if self.transposed else self.top_shapes
+        return sum(map(math.prod, one_way)) * math.prod(self.blobs[0].shape[1:])
+
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         function = convolve_transposed if self.transposed else convolve
         window, weight = self.window.with_axis(), params[0]

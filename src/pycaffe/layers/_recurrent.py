@@ -140,6 +140,12 @@ class RecurrentLayer(Layer):
     def allow_force_backward(self, bottom_index: int) -> bool:
         return bottom_index != 1  # sequence indicators
 
+    def multiply_adds(self) -> int:
+        steps, streams = self.bottom_shapes[0][:2]
+        matrices = [math.prod(blob.shape) for blob in self.blobs if len(blob.shape) == 2]
+        static = matrices.pop(1) if self.static_input else 0  # once for all time steps
+        return streams * (steps * sum(matrices) + static)
+
     # -- engines
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:

@@ -52,6 +52,9 @@ class InnerProductLayer(Layer):
             )
         return [(*shape[: self.axis], self.num_output)]
 
+    def multiply_adds(self) -> int:
+        return math.prod(self.top_shapes[0]) * self.inner
+
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         weight = params[0].t() if self.transpose else params[0]
         bias = params[1] if len(params) > 1 else None

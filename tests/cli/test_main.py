@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pycaffe import cli, devices
+from pycaffe import cli
 
 
 def test_help_is_quick_and_names_every_verb() -> None:
@@ -26,10 +26,3 @@ def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["clasify"])
     assert "No such command 'clasify'" in capsys.readouterr().err
-
-
-def test_device_query_counts_gpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "gpu_count", lambda: 2)
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["device_query"])
-    assert capsys.readouterr().out == "GPUs: 2\ncuda:0\ncuda:1\n"

@@ -8,9 +8,6 @@ import sys
 from typing import Any
 
 import pytest
-from click import BadParameter
-
-from pycaffe.cli.time import _device
 
 NET = """
 name: "small"
@@ -49,7 +46,10 @@ def caffe_time(*words: Any, status: int = 0, **environment: str) -> list[str]:
     )
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
-    return [re.sub(r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+\.py:\d+\] ", "", line) for line in done.stderr.splitlines()]
+    return [
+        re.sub(r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ (caffe\.cpp|time\.py):\d+\] ", "", line)
+        for line in done.stderr.splitlines()
+    ]
 
 
 def milliseconds(lines: list[str], start: str) -> float:
@@ -152,7 +152,20 @@ def test_what_cannot_be_carried_out(model: str) -> None:
     assert lines[-1].startswith("Error: Device 'cuda:99' is not there")
 
 
-def test_the_forms_of_gpu() -> None:
-    assert [_device(gpu) for gpu in (None, "1", "2,3", "all")] == ["cpu", "cuda:1", "cuda:2", "cuda:0"]
-    with pytest.raises(BadParameter, match="'one' is not the number of a GPU"):
-        _device("one")
+def test_lines_name_their_places_in_the_original(model: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pycaffe", "time", "-model", model, "-iterations", "1"],
+        capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    places = dict(reversed(re.findall(r"(\S+:\d+)\] +(\S+ \S+ ?\S*)", done.stderr, re.M)))
+    assert places["caffe.cpp:343"] == "Use CPU."
+    assert places["caffe.cpp:394"] == "Iteration: 1 forward-backward"
+    assert places["caffe.cpp:415"] == "*** Benchmark ends"
+
+
+def test_bfloat16_runs_on_openvino(model: str) -> None:
+    lines = caffe_time("--model", model, "--precision", "bfloat16", "--iterations", 1)
+    assert list(per_layer(lines, "forward")) == [*TRAIN_LAYERS[:-1], "prob"]
+    assert milliseconds(lines, "Average compiled Forward pass (TEST):") > 0
+    refused = caffe_time("--model", model, "--precision", "bfloat16", "--engine", "torch", "--iterations", 1, status=2)
+    assert "precision='bfloat16' runs on engine='openvino' alone" in refused[-1]

@@ -6,13 +6,15 @@ The table's lines are those of tools/caffe.cpp in glog form on stderr, where par
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+
+from pycaffe.cli._caffe_cpp import first_device, info, stages_of
+from pycaffe.cli._gflags import GflagsCommand, log_to_stderr
 
 if TYPE_CHECKING:
     from pycaffe.net import Net
@@ -22,20 +24,27 @@ SPINNING = 0.05  # seconds after which threads without work have gone to sleep
 logger = logging.getLogger("pycaffe.cli.time")
 
 
-@click.command("time")
-@click.option("--model", "-model", required=True, metavar="PROTOTXT", help="The net.")
-@click.option("--weights", "-weights", metavar="CAFFEMODEL", help="Weights to copy; the fillers' values without.")
-@click.option("--iterations", "-iterations", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--phase", "-phase", type=click.Choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True)
-@click.option("--level", "-level", type=int, default=0, help="The level of the net's state.")
-@click.option("--stage", "-stage", default="", help="The stages of the net's state, separated by commas.")
+@click.command("time", cls=GflagsCommand)
+@click.option("--model", required=True, metavar="PROTOTXT", help="The net.")
+@click.option("--weights", metavar="CAFFEMODEL", help="Weights to copy; the fillers' values without.")
+@click.option("--iterations", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TRAIN", show_default=True)
+@click.option("--level", type=int, default=0, help="The level of the net's state.")
+@click.option("--stage", default="", help="The stages of the net's state, separated by commas.")
 @click.option(
     "--engine",
-    type=click.Choice(["torch", "onnxruntime"]),
-    help="torch: the table alone. onnxruntime: each layer compiled by itself, forward only, in the TEST phase. "
-    "Without it: the table by torch, then the whole TEST-phase forward compiled.",
+    type=click.Choice(["torch", "onnxruntime", "openvino"]),
+    help="torch: the table alone. onnxruntime, openvino: each layer compiled by itself, forward only, in the TEST "
+    "phase. Without it: the table by torch, then the whole TEST-phase forward compiled.",
 )
-@click.option("--gpu", "-gpu", metavar="N", help="Run on this GPU; of several, on the first.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16: on openvino.",
+)
+@click.option("--gpu", default="", metavar="N", help="Run on this GPU; of several, on the first.")
 def command(
     model: str,
     weights: str | None,
@@ -44,57 +53,45 @@ def command(
     level: int,
     stage: str,
     engine: str | None,
-    gpu: str | None,
+    precision: str,
+    gpu: str,
 ) -> None:
     """Time a net, layer by layer.
 
     The inputs of a net without data layers are zeros. Layers that no loss needs have no backward to time, unless the
     prototxt says `force_backward: true`. Everything is logged to stderr.
     """
-    from pycaffe import glog
     from pycaffe.net import TEST, TRAIN, Net
 
-    wanted = os.environ.get("GLOG_minloglevel", "")  # noqa: SIM112 (glog's own name)
-    glog.init_log(int(wanted) if wanted.isdigit() else 0)
-    device = _device(gpu)
-    logger.info("Use CPU." if device == "cpu" else f"Use GPU with device ID {device.partition(':')[2]}")
-    compiled_only = engine == "onnxruntime"
-    if compiled_only:
-        phase = "TEST"
+    log_to_stderr()
+    device = first_device(gpu)
+    if device == "cpu":
+        info(343, "Use CPU.")
+    else:
+        info(339, f"Use GPU with device ID {device.partition(':')[2]}")
+    if precision != "float32" and engine is None:
+        engine = "openvino"
 
     def build(number: int, engine: str) -> Net:
-        stages = [name for name in stage.split(",") if name]
-        return Net(model, number, level, stages, weights, engine=engine, device=device)
+        return Net(model, number, level, stages_of(stage), weights, engine=engine, device=device, precision=precision)
 
-    if compiled_only:
-        _time_compiled_layers(build(TEST, "onnxruntime"), iterations)
+    if engine in ("onnxruntime", "openvino"):
+        _time_compiled_layers(build(TEST, engine), iterations)
         return
     _time_layers(build(TRAIN if phase == "TRAIN" else TEST, "torch"), iterations)
     if engine is None:
         _time_compiled(lambda: build(TEST, "onnxruntime"), iterations)
 
 
-def _device(gpu: str | None) -> str:
-    """The device that `--gpu` names, in any form that the original takes: "0", "0,1" or "all"."""
-    if gpu is None:
-        return "cpu"
-    first = gpu.split(",")[0].strip()
-    if first == "all":
-        return "cuda:0"
-    if not first.isdigit():
-        raise click.BadParameter(f"{gpu!r} is not the number of a GPU.", param_hint="--gpu")
-    return f"cuda:{int(first)}"
-
-
 def _time_layers(net: Net, iterations: int) -> None:
     """The original's benchmark: forward and backward, each layer by itself."""
     names = list(net._layer_names)
-    logger.info("Performing Forward")
-    logger.info(f"Initial loss: {net._forward(0, len(names) - 1):g}")
-    logger.info("Performing Backward")
+    info(351, "Performing Forward")
+    info(356, f"Initial loss: {net._forward(0, len(names) - 1):g}")
+    info(357, "Performing Backward")
     net._backward(len(names) - 1, 0)
-    logger.info("*** Benchmark begins ***")
-    logger.info(f"Testing for {iterations} iterations.")
+    info(365, "*** Benchmark begins ***")
+    info(366, f"Testing for {iterations} iterations.")
     forward, backward = [0.0] * len(names), [0.0] * len(names)
     forward_total = backward_total = total = 0.0
     for iteration in range(iterations):
@@ -103,16 +100,16 @@ def _time_layers(net: Net, iterations: int) -> None:
         forward_total += once_forward
         backward_total += once_backward
         total += once_forward + once_backward
-        logger.info(f"Iteration: {iteration + 1} forward-backward time: {once_forward + once_backward:g} ms.")
-    logger.info("Average time per layer: ")
+        info(394, f"Iteration: {iteration + 1} forward-backward time: {once_forward + once_backward:g} ms.")
+    info(397, "Average time per layer: ")
     for index, name in enumerate(names):
-        logger.info(f"{name:>10}\tforward: {forward[index] / iterations:g} ms.")
-        logger.info(f"{name:>10}\tbackward: {backward[index] / iterations:g} ms.")
-    logger.info(f"Average Forward pass: {forward_total / iterations:g} ms.")
-    logger.info(f"Average Backward pass: {backward_total / iterations:g} ms.")
-    logger.info(f"Average Forward-Backward: {total / iterations:g} ms.")
-    logger.info(f"Total Time: {total:g} ms.")
-    logger.info("*** Benchmark ends ***")
+        info(400, f"{name:>10}\tforward: {forward[index] / iterations:g} ms.")
+        info(403, f"{name:>10}\tbackward: {backward[index] / iterations:g} ms.")
+    info(408, f"Average Forward pass: {forward_total / iterations:g} ms.")
+    info(410, f"Average Backward pass: {backward_total / iterations:g} ms.")
+    info(412, f"Average Forward-Backward: {total / iterations:g} ms.")
+    info(414, f"Total Time: {total:g} ms.")
+    info(415, "*** Benchmark ends ***")
 
 
 def _time_compiled_layers(net: Net, iterations: int) -> None:
@@ -122,17 +119,17 @@ def _time_compiled_layers(net: Net, iterations: int) -> None:
     has threads of its own, which spin for a while after a run: the whole goes first, and a layer waits for the last.
     """
     names = list(net._layer_names)
-    logger.info("Performing Forward")
-    logger.info(f"Initial loss: {net._forward(0, len(names) - 1):g}")
-    logger.info("*** Benchmark begins ***")
-    logger.info(f"Testing for {iterations} iterations.")
+    info(351, "Performing Forward")
+    info(356, f"Initial loss: {net._forward(0, len(names) - 1):g}")
+    info(365, "*** Benchmark begins ***")
+    info(366, f"Testing for {iterations} iterations.")
     whole = _average(lambda: net._forward(0, len(names) - 1), iterations)
-    logger.info("Average time per layer: ")
+    info(397, "Average time per layer: ")
     for index, name in enumerate(names):
         time.sleep(SPINNING)
-        logger.info(f"{name:>10}\tforward: {_average(partial(net._forward, index, index), iterations):g} ms.")
+        info(400, f"{name:>10}\tforward: {_average(partial(net._forward, index, index), iterations):g} ms.")
     logger.info(COMPILED.format(f"{whole:g} ms."))
-    logger.info("*** Benchmark ends ***")
+    info(415, "*** Benchmark ends ***")
 
 
 def _time_compiled(build: Callable[[], Net], iterations: int) -> None:

@@ -19,10 +19,11 @@ from pycaffe.rng import child_generator
 __all__ = ["filler"]
 
 Fill = Callable[[FloatArray], None]
+Generator = np.random.Generator | None
 
 
-def filler(param: Any, shape: Shape) -> Fill:
-    """The fill function for a FillerParameter and a blob of `shape`.
+def filler(param: Any, shape: Shape, generator: Generator = None) -> Fill:
+    """The fill function for a FillerParameter and a blob of `shape`; draws from `generator`, or from one of its own.
 
     Raises:
         LayerError: unknown filler type, an empty blob, no axes where inputs are counted, `sparse` with another filler
@@ -46,10 +47,10 @@ def filler(param: Any, shape: Shape) -> Fill:
         raise LayerError(f"axis 0 out of range for a 0-D Blob. Filler {param.type!r} needs at least one axis.")
     if param.sparse != -1 and param.type != "gaussian":
         raise LayerError(f"Sparsity not supported by this Filler. Filler {param.type!r}, sparse {param.sparse!r}.")
-    return known[param.type](param, shape)
+    return known[param.type](param, shape, generator)
 
 
-def _constant(param: Any, shape: Shape) -> Fill:
+def _constant(param: Any, shape: Shape, generator: Generator) -> Fill:
     value = param.value
 
     def fill(array: FloatArray) -> None:
@@ -58,57 +59,57 @@ def _constant(param: Any, shape: Shape) -> Fill:
     return fill
 
 
-def _uniform_between(low: float, high: float) -> Fill:
-    generator = child_generator()
+def _uniform_between(low: float, high: float, generator: Generator) -> Fill:
+    own = generator or child_generator()
 
     def fill(array: FloatArray) -> None:
-        generator.random(out=array, dtype=np.float32)
+        own.random(out=array, dtype=np.float32)
         array *= np.float32(high - low)
         array += np.float32(low)
 
     return fill
 
 
-def _normal(mean: float, std: float) -> Fill:
-    generator = child_generator()
+def _normal(mean: float, std: float, generator: Generator) -> Fill:
+    own = generator or child_generator()
 
     def fill(array: FloatArray) -> None:
-        generator.standard_normal(out=array, dtype=np.float32)
+        own.standard_normal(out=array, dtype=np.float32)
         array *= np.float32(std)
         array += np.float32(mean)
 
     return fill
 
 
-def _uniform(param: Any, shape: Shape) -> Fill:
+def _uniform(param: Any, shape: Shape, generator: Generator) -> Fill:
     if param.min > param.max:
         raise LayerError(f"Check failed: a <= b. Filler 'uniform' with min {param.min!r} and max {param.max!r}.")
-    return _uniform_between(param.min, param.max)
+    return _uniform_between(param.min, param.max, generator)
 
 
-def _gaussian(param: Any, shape: Shape) -> Fill:
+def _gaussian(param: Any, shape: Shape, generator: Generator) -> Fill:
     if param.sparse < -1:
         raise LayerError(f"Check failed: sparse >= -1. Got {param.sparse!r}.")
     if not param.std > 0:
         raise LayerError(f"Check failed: sigma > 0. Filler 'gaussian' with std {param.std!r}; use 'constant' for 0.")
-    normal = _normal(param.mean, param.std)
+    normal = _normal(param.mean, param.std, generator)
     if param.sparse < 0:
         return normal
     if not shape:
         raise LayerError("Check failed: blob->num_axes() >= 1. A sparse gaussian filler on a scalar.")
     if param.sparse > shape[0]:
         raise LayerError(f"Check failed: p <= 1. Filler 'gaussian' with sparse {param.sparse!r} for shape {shape!r}.")
-    probability, generator = param.sparse / shape[0], child_generator()
+    probability, own = param.sparse / shape[0], generator or child_generator()
 
     def fill(array: FloatArray) -> None:
         normal(array)
-        array *= generator.random(array.size) < probability
+        array *= own.random(array.size) < probability
 
     return fill
 
 
-def _positive_unitball(param: Any, shape: Shape) -> Fill:
-    uniform = _uniform_between(0.0, 1.0)
+def _positive_unitball(param: Any, shape: Shape, generator: Generator) -> Fill:
+    uniform = _uniform_between(0.0, 1.0, generator)
 
     def fill(array: FloatArray) -> None:
         uniform(array)
@@ -127,16 +128,16 @@ def _fan(param: Any, shape: Shape) -> float:
     return norms[param.variance_norm]
 
 
-def _xavier(param: Any, shape: Shape) -> Fill:
+def _xavier(param: Any, shape: Shape, generator: Generator) -> Fill:
     scale = math.sqrt(3 / _fan(param, shape))
-    return _uniform_between(-scale, scale)
+    return _uniform_between(-scale, scale, generator)
 
 
-def _msra(param: Any, shape: Shape) -> Fill:
-    return _normal(0.0, math.sqrt(2 / _fan(param, shape)))
+def _msra(param: Any, shape: Shape, generator: Generator) -> Fill:
+    return _normal(0.0, math.sqrt(2 / _fan(param, shape)), generator)
 
 
-def _bilinear(param: Any, shape: Shape) -> Fill:
+def _bilinear(param: Any, shape: Shape, generator: Generator) -> Fill:
     if len(shape) != 4:
         raise LayerError(f"Blob must be 4 dim. Got shape {shape!r}.")
     if shape[2] != shape[3]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 import numpy as np
 
-__all__ = ["child_generator", "seed"]
+__all__ = ["child_generator", "generator_in_state", "seed"]
 
 _lock = threading.Lock()
 _root = np.random.SeedSequence()
@@ -39,3 +40,16 @@ def child_generator() -> np.random.Generator:
     with _lock:
         (child,) = _root.spawn(1)
     return np.random.default_rng(child)
+
+
+def generator_in_state(state: Any) -> np.random.Generator:
+    """A new generator that goes on from another one's `bit_generator.state`, which survives JSON.
+
+    Each generator has a lock. To set the state of one that was inherited through a fork could wait for it for ever.
+
+    Raises:
+        KeyError, TypeError, ValueError: this is no such state.
+    """
+    bit_generator = np.random.PCG64(0)
+    bit_generator.state = state
+    return np.random.Generator(bit_generator)

@@ -30,7 +30,7 @@ def loop(image, shape, top, left, mirrored, mean, scale):
 def run(image: np.ndarray, phase: int, **fields: object) -> np.ndarray:
     transformer = DataTransformer(schema.TransformationParameter(**fields), phase)
     out = np.full(transformer.output_shape(image, "i"), np.nan, np.float32)
-    transformer.transform(image, out, "i")
+    transformer.transform(image, out, "i", *transformer.draw(1))
     return out
 
 
@@ -71,7 +71,7 @@ def test_random_crops_reach_every_place_alike_and_mirror_half(mean_file: str) ->
     draws = 3000
     for _ in range(draws):
         out = np.empty((3, 5, 5), np.float32)
-        transformer.transform(IMAGE, out, "i")
+        transformer.transform(IMAGE, out, "i", *transformer.draw(1))
         (place,) = [place for place, want in candidates.items() if np.array_equal(out, want)]
         counts[place] += 1
     expected = draws / len(candidates)
@@ -87,7 +87,7 @@ def test_test_phase_mirrors_too_but_never_moves_the_crop() -> None:
     mirrored = 0
     for _ in range(200):
         out = np.empty((3, 4, 4), np.float32)
-        transformer.transform(IMAGE, out, "i")
+        transformer.transform(IMAGE, out, "i", *transformer.draw(1))
         is_mirrored = np.array_equal(out, centre[:, :, ::-1])
         assert is_mirrored or np.array_equal(out, centre)
         mirrored += is_mirrored
@@ -100,7 +100,7 @@ def test_draws_follow_the_seed() -> None:
         transformer = DataTransformer(schema.TransformationParameter(crop_size=2, mirror=True), TRAIN)
         outs = [np.empty((3, 2, 2), np.float32) for _ in range(6)]
         for out in outs:
-            transformer.transform(IMAGE, out, "i")
+            transformer.transform(IMAGE, out, "i", *transformer.draw(1))
         return outs
 
     np.testing.assert_array_equal(draw(), draw())
@@ -122,6 +122,6 @@ def test_images_that_do_not_fit(mean_file: str) -> None:
         run(IMAGE[:, :, 1:], TEST, mean_file=mean_file)
     transformer = DataTransformer(schema.TransformationParameter(), TEST)
     with pytest.raises(DataError, match="all images of a batch must have one size"):
-        transformer.transform(IMAGE, np.empty((3, 7, 8), np.float32), "i")
+        transformer.transform(IMAGE, np.empty((3, 7, 8), np.float32), "i", *transformer.draw(1))
     with pytest.raises(DataError, match="datum_channels > 0"):
         transformer.output_shape(np.empty((0, 2, 3), np.uint8), "i")

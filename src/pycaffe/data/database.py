@@ -47,10 +47,7 @@ class Database(ABC):
             DataError: the database is damaged at this place.
         """
         if self._pid != os.getpid():
-            self._open()
-            self._pid = os.getpid()
-            if self._last_key is not None:
-                self._seek_after(self._last_key)
+            self.go_behind(self._last_key)
         if self._next is None:
             self._next = self._step()
             if self._next is None:
@@ -66,6 +63,29 @@ class Database(ABC):
         self._last_key, self._next = record[0], None
         return record
 
+    @property
+    def last_key(self) -> bytes | None:
+        """The key of the record that was read last; None where none was."""
+        return self._last_key
+
+    def go_behind(self, key: bytes | None) -> None:
+        """Goes to the record after `key`; to the first for None.
+
+        Raises:
+            DataError: there is no record with that key.
+        """
+        if self._pid != os.getpid():
+            self._open()
+            self._pid = os.getpid()
+        self._last_key, self._next = key, None
+        if key is None:
+            self._rewind()
+        elif not self._seek(key):
+            raise DataError(
+                f"The database {self.source!r} has no record {key.decode(errors='replace')!r}, after which reading "
+                "should go on. Was it made anew?"
+            )
+
     @abstractmethod
     def _open(self) -> None:
         """Opens the files (again) before the first record."""
@@ -79,8 +99,8 @@ class Database(ABC):
         """Goes back before the first record."""
 
     @abstractmethod
-    def _seek_after(self, key: bytes) -> None:
-        """Goes to where the next step gives the first record after `key`."""
+    def _seek(self, key: bytes) -> bool:
+        """Makes the record `key` the current one; False where there is none."""
 
 
 def working_directory(path: str) -> str:

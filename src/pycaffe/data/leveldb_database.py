@@ -75,9 +75,10 @@ class LevelDbDatabase(Database):
         except self._plyvel.Error as error:
             raise DataError(f"The leveldb {self.source!r} is damaged: {_text(error)}.") from error
 
-    def _seek_after(self, key: bytes) -> None:
+    def _seek(self, key: bytes) -> bool:
         self._iterator.seek(key)
         self._at_start = False
+        return bool(self._iterator.valid()) and self._iterator.key() == key
 
 
 def _text(error: Exception) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 from pycaffe.data.database import Database, Record, working_directory
@@ -11,8 +13,29 @@ from pycaffe.errors import DataError, MissingExtra
 
 __all__ = ["LmdbDatabase"]
 
-# LMDB allows one environment per file and process, and a train and a test net may read the same one.
-_environments: weakref.WeakValueDictionary[tuple[int, str], Any] = weakref.WeakValueDictionary()
+
+@dataclass
+class _Shared:
+    """LMDB allows one environment per file and process, and a train and a test net may read the same one."""
+
+    environment: Any
+    readers: int = 0
+
+
+_shared: dict[tuple[int, str], _Shared] = {}
+# Held until an environment is closed: its last reader may go away on one thread while another one opens the file.
+# Re-entrant, because that may happen in a garbage collection anywhere.
+_lock = threading.RLock()
+
+
+def _renew_lock_in_child() -> None:
+    """Another thread may have held it at the fork."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
 
 
 def _import_lmdb() -> Any:
@@ -28,16 +51,15 @@ class LmdbDatabase(Database):
 
     def _open(self) -> None:
         self._lmdb = _import_lmdb()
-        for (pid, _), inherited in list(_environments.items()):
-            if pid != os.getpid():  # of the parent; LMDB would refuse to open the same file again
-                inherited.close()
         key = (os.getpid(), os.path.realpath(self.path))
-        environment = _environments.get(key)
-        if environment is None:
-            environment = self._open_environment()
-            _environments[key] = environment
-        self._environment = environment
-        self._cursor = environment.begin().cursor()
+        with _lock:
+            for inherited in [key for key in _shared if key[0] != os.getpid()]:
+                _shared.pop(inherited).environment.close()  # LMDB would refuse to open the same file again
+            if key not in _shared:
+                _shared[key] = _Shared(self._open_environment())
+            _shared[key].readers += 1
+            weakref.finalize(self, _release, key).atexit = False
+            self._cursor = _shared[key].environment.begin().cursor()
         self._at_start = True
 
     def _open_environment(self) -> Any:
@@ -84,5 +106,17 @@ class LmdbDatabase(Database):
         except self._lmdb.Error as error:
             raise DataError(f"The LMDB {self.source!r} is damaged: {error}.") from error
 
-    def _seek_after(self, key: bytes) -> None:
-        self._at_start = not self._cursor.set_key(key)
+    def _seek(self, key: bytes) -> bool:
+        found = bool(self._cursor.set_key(key))
+        self._at_start = not found
+        return found
+
+
+def _release(key: tuple[int, str]) -> None:
+    """A reader is gone."""
+    if key[0] != os.getpid():  # it was the parent's
+        return
+    with _lock:
+        _shared[key].readers -= 1
+        if _shared[key].readers == 0:
+            _shared.pop(key).environment.close()

@@ -10,11 +10,14 @@ import numpy.typing as npt
 from pycaffe.blob import FloatArray, Shape
 from pycaffe.data.mean import read_mean
 from pycaffe.errors import DataError, LayerError
-from pycaffe.rng import child_generator
+from pycaffe.rng import child_generator, generator_in_state
 
-__all__ = ["DataTransformer", "mean_values"]
+__all__ = ["DataTransformer", "Draws", "mean_values"]
 
 TRAIN = 0
+
+Draws = npt.NDArray[np.float64]
+"""Random numbers in [0, 1) for an image: whether it is mirrored, the row and the column of its crop."""
 
 
 class DataTransformer:
@@ -23,6 +26,9 @@ class DataTransformer:
     `crop_size` (0: none) cuts a square, at random in TRAIN, from the centre in TEST; `mirror` mirrors with probability
     1/2, in TEST too; the mean comes from `mean_file` (an image as large as the whole input; the crop's part of it is
     subtracted) or from `mean_value` (one, or one a channel).
+
+    Images may be transformed on several threads. What is random about them is drawn before, by `draw`, in the order in
+    which they are read, so that it does not depend on which thread is quicker.
 
     Args:
         param: a TransformationParameter.
@@ -43,6 +49,24 @@ class DataTransformer:
             self.mean = read_mean(param.mean_file)
         self._generator = child_generator()
 
+    def draw(self, count: int) -> Draws:
+        """What `count` images need of chance: (count, 3)."""
+        if self.param.mirror or self._crops_at_random():
+            return self._generator.random((count, 3))
+        return np.zeros((count, 3))
+
+    def state(self) -> Any:
+        """Where the sequence of draws is, as a JSON-able value."""
+        return self._generator.bit_generator.state
+
+    def restore(self, state: Any) -> None:
+        """Goes on with the draws that followed `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: this is no such state.
+        """
+        self._generator = generator_in_state(state)
+
     def output_shape(self, image: npt.NDArray[Any], name: str) -> Shape:
         """(C, H', W') of what `transform` makes of an image (C, H, W).
 
@@ -60,8 +84,8 @@ class DataTransformer:
             )
         return (channels, crop, crop) if crop else (channels, height, width)
 
-    def transform(self, image: npt.NDArray[Any], out: FloatArray, name: str) -> None:
-        """Writes the transformed image (C, H, W) into `out` (C, H', W').
+    def transform(self, image: npt.NDArray[Any], out: FloatArray, name: str, draws: Draws) -> None:
+        """Writes the transformed image (C, H, W) into `out` (C, H', W'); `draws` is a row of what `draw` gave.
 
         Raises:
             DataError: the image does not fit `out`, the crop or the mean image.
@@ -73,8 +97,9 @@ class DataTransformer:
                 f"{name} has the shape {shape!r} after cropping, the batch has {out.shape!r}: all images of a batch "
                 "must have one size. Set crop_size, resize them, or set batch_size: 1."
             )
-        mirrored = self.param.mirror and self._random_below(2) == 1
-        rows, columns = (self._crop(old, new) for old, new in zip(image.shape[1:], shape[1:]))
+        mirrored = self.param.mirror and draws[0] < 0.5
+        top, left = (int(self._offsets(image.shape[axis], shape[axis], draws[axis])) for axis in (1, 2))
+        rows, columns = slice(top, top + shape[1]), slice(left, left + shape[2])
         target = out[:, :, ::-1] if mirrored else out
         if self.mean is not None:
             if self.mean.shape != image.shape:
@@ -91,15 +116,12 @@ class DataTransformer:
         if self.param.scale != 1:
             out *= np.float32(self.param.scale)
 
-    def _crop(self, old: int, new: int) -> slice:
-        if self.phase == TRAIN and self.param.crop_size:
-            offset = self._random_below(old - new + 1)
-        else:
-            offset = (old - new) // 2
-        return slice(offset, offset + new)
+    def _crops_at_random(self) -> bool:
+        return bool(self.phase == TRAIN and self.param.crop_size)
 
-    def _random_below(self, limit: int) -> int:
-        return int(self._generator.integers(limit))
+    def _offsets(self, old: int, new: int, draws: Any) -> Any:
+        """Where the crop begins along an axis: at random in TRAIN, in the middle in TEST."""
+        return np.multiply(draws, old - new + 1).astype(np.intp) if self._crops_at_random() else (old - new) // 2
 
 
 def mean_values(values: Any, channels: int) -> FloatArray:

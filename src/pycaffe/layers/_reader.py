@@ -1,17 +1,16 @@
-"""What the readers share: no bottoms, tops that the data shape and not `reshape`, and for images a transform."""
+"""What the readers share: no bottoms, tops that the data shape and not `reshape`, a place that can be saved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy.typing as npt
-
-from pycaffe.blob import Blob
-from pycaffe.data.transformer import DataTransformer
+from pycaffe.blob import Blob, Shape
+from pycaffe.data.prefetch import BatchSource, Prefetcher
+from pycaffe.errors import DataError
 from pycaffe.layers._base import HostLayer
 
-__all__ = ["ImageReaderLayer", "ImageRecord", "ReaderLayer"]
+__all__ = ["PrefetchingLayer", "ReaderLayer"]
 
 
 class ReaderLayer(HostLayer):
@@ -29,51 +28,56 @@ class ReaderLayer(HostLayer):
             raise self.error(f"Positive batch size required. Got batch_size {batch_size!r}.")
         return batch_size
 
+    def state(self) -> dict[str, Any]:
+        """Where the next forward pass will read, and what it will draw: a JSON-able dict.
 
-class ImageRecord(NamedTuple):
-    """One image (C, H, W), its label, and its name for messages."""
-
-    image: npt.NDArray[Any]
-    label: int
-    name: str
-
-
-class ImageReaderLayer(ReaderLayer):
-    """A reader of images with labels: Data and ImageData.
-
-    The first image of each batch gives the batch its shape, so images may vary with batch_size 1 (load_batch of
-    data_layer.cpp). The original reads ahead on a thread; here a forward pass reads.
-    """
-
-    transformer: DataTransformer
-    batch_size: int
-
-    def open_source(self) -> int:
-        """Opens the source and returns the batch size."""
+        A layer of the same parameters that `restore`s it gives the same batches from there on, bit for bit.
+        """
         raise NotImplementedError(self.type)
 
-    def read_record(self, step: bool) -> ImageRecord:
-        """The next image; steps on where `step`. After the last comes the first."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`.
+
+        Raises:
+            DataError: it is no state of such a layer, or the data have changed and it does not fit them.
+        """
+        try:
+            self.restore_parts(state)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"Layer {self.name!r} ({self.type}) cannot go on reading: the saved state does not fit it ({error!r})."
+            ) from error
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        """`restore`, whose errors may be those of looking into a wrong dict."""
+        raise NotImplementedError(self.type)
+
+
+class PrefetchingLayer(ReaderLayer):
+    """A reader whose batches are read ahead, `data_param.prefetch` of them (4; 0: none, as they are asked for).
+
+    That is the number's place for all types of readers, as in base_data_layer.cpp. Reading ahead begins with the first
+    forward pass. What goes wrong in it is raised by the forward pass that needs the batch; the next one goes on behind.
+    """
+
+    def open_source(self) -> tuple[BatchSource, list[Shape]]:
+        """Opens the source; returns it with the first shape of each top."""
         raise NotImplementedError(self.type)
 
     def set_up_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.num_top = len(top)
-        self.transformer = DataTransformer(self.layer_param.transform_param, self.phase)
-        self.batch_size = self.check_batch_size(self.open_source())
-        first = self.read_record(step=False)
-        self._shape_tops(first, top)
-
-    def _shape_tops(self, first: ImageRecord, top: Sequence[Blob]) -> None:
-        top[0].reshape(self.batch_size, *self.transformer.output_shape(first.image, first.name))
-        if self.num_top > 1:
-            top[1].reshape(self.batch_size)
+        source, shapes = self.open_source()
+        self._batches = Prefetcher(source, self.layer_param.data_param.prefetch)
+        for blob, shape in zip(top, shapes):
+            blob.reshape(*shape)
 
     def forward_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for item in range(self.batch_size):
-            record = self.read_record(step=True)
-            if item == 0:
-                self._shape_tops(record, top)
-                data = top[0].raw_data()
-            self.transformer.transform(record.image, data[item], record.name)
-            if self.num_top > 1:
-                top[1].raw_data()[item] = record.label
+        for blob, array in zip(top, self._batches.next()):
+            blob.reshape(*array.shape)
+            blob.data_storage.put(array)
+
+    def state(self) -> dict[str, Any]:
+        return self._batches.state()
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        self._batches.restore(state)

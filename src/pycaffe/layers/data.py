@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pycaffe import parallel
+from pycaffe.blob import Shape
+from pycaffe.data.database import Database, Record
 from pycaffe.data.datum import datum_to_array, parse_datum
+from pycaffe.data.image_batches import ImageBatches, ImageRecord
 from pycaffe.data.open_database import open_database
-from pycaffe.layers._reader import ImageReaderLayer, ImageRecord
+from pycaffe.data.prefetch import BatchSource
+from pycaffe.data.transformer import DataTransformer
+from pycaffe.layers._base import TRAIN
+from pycaffe.layers._reader import PrefetchingLayer
 from pycaffe.layers._registry import register_layer
 
 __all__ = ["DataLayer"]
 
 
 @register_layer("Data")
-class DataLayer(ImageReaderLayer):
+class DataLayer(PrefetchingLayer):
     """Reads a database of Datum messages in the order of its keys, over and over.
+
+    Of several solvers that train together each reads the records of its rank: every `solver_count`-th.
 
     top[0]: (N, C, H, W) with N = `batch_size`; H and W are `crop_size` where that is set.
     top[1]: labels (N,), optional.
 
-    data_param: `source` (the database's folder), `backend` (LEVELDB by default, or LMDB), `batch_size`. `prefetch` has
-    no meaning here, and `rand_skip` none since Caffe 1.0. transform_param: see DataTransformer; `force_color` and
-    `force_gray` decide the channels of encoded images.
+    data_param: `source` (the database's folder), `backend` (LEVELDB by default, or LMDB), `batch_size`, `prefetch` (4:
+    so many batches are read ahead). `rand_skip` has no meaning since Caffe 1.0. transform_param: see DataTransformer;
+    `force_color` and `force_gray` decide the channels of encoded images.
 
     Raises (at set-up and in forward):
         DataError: the database is missing, empty, truncated or damaged; an image cannot be decoded, is smaller than the
@@ -32,15 +43,52 @@ class DataLayer(ImageReaderLayer):
     min_top_blobs = 1
     max_top_blobs = 2
 
-    def open_source(self) -> int:
-        param = self.layer_param.data_param
-        self.database = open_database(param.source, param.backend)
-        return int(param.batch_size)
+    def open_source(self) -> tuple[BatchSource, list[Shape]]:
+        param, transform = self.layer_param.data_param, self.layer_param.transform_param
+        source = _DatabaseBatches(
+            self.check_batch_size(param.batch_size),
+            DataTransformer(transform, self.phase),
+            self.num_top > 1,
+            open_database(param.source, param.backend),
+        )
+        return source, source.shapes()
 
-    def read_record(self, step: bool) -> ImageRecord:
-        key, value = self.database.read() if step else self.database.peek()
+
+class _DatabaseBatches(ImageBatches):
+    """Batches of a database's records."""
+
+    def __init__(self, batch_size: int, transformer: DataTransformer, with_labels: bool, database: Database) -> None:
+        super().__init__(batch_size, transformer, with_labels)
+        self.database = database
+        self._offset = 0  # how many records were passed, by all solvers together
+
+    def read(self) -> Record:
+        count = parallel.solver_count() if self.transformer.phase == TRAIN else 1  # the first rank tests alone
+        while count > 1 and self._offset % count != parallel.solver_rank():
+            self.database.read()
+            self._offset += 1
+        self._offset += 1
+        return self.database.read()
+
+    def peek(self) -> Record:
+        return self.database.peek()
+
+    def load(self, record: Record) -> ImageRecord:
+        key, value = record
         name = f"Record {key.decode(errors='replace')!r} of {self.database.source!r}"
         datum = parse_datum(value, name)
-        transform = self.layer_param.transform_param
+        transform = self.transformer.param
         image = datum_to_array(datum, name, transform.force_color, transform.force_gray)
         return ImageRecord(image, datum.label, name)
+
+    def state(self) -> dict[str, Any]:
+        key = self.database.last_key
+        return {
+            "key": None if key is None else key.hex(), "offset": self._offset, "transform": self.transformer.state(),
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        key = state["key"]
+        self._offset = int(state["offset"])
+        self.transformer.restore(state["transform"])
+        self.database.go_behind(None if key is None else bytes.fromhex(key))

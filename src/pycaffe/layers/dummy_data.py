@@ -10,6 +10,7 @@ from pycaffe.filler import filler
 from pycaffe.layers._reader import ReaderLayer
 from pycaffe.layers._registry import register_layer
 from pycaffe.proto import schema
+from pycaffe.rng import child_generator, generator_in_state
 
 __all__ = ["DummyDataLayer"]
 
@@ -35,6 +36,7 @@ class DummyDataLayer(ReaderLayer):
     def set_up_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.num_top = len(top)
         self._fills: dict[int, tuple[Shape, Callable[[FloatArray], None]]] = {}
+        self._generators = [child_generator() for _ in top]
         param = self.layer_param.dummy_data_param
         if len(param.data_filler) not in (0, 1, self.num_top):
             raise self.error(
@@ -73,7 +75,7 @@ class DummyDataLayer(ReaderLayer):
     def _fill_function(self, index: int, blob: Blob) -> Callable[[FloatArray], None]:
         shape, fill = self._fills.get(index, (None, None))
         if fill is None or shape != blob.shape:  # a user may have reshaped the top, and fillers depend on the shape
-            fill = filler(self._filler_param(index), blob.shape)
+            fill = filler(self._filler_param(index), blob.shape, self._generators[index])
             self._fills[index] = (blob.shape, fill)
         return fill
 
@@ -81,3 +83,13 @@ class DummyDataLayer(ReaderLayer):
         for index, blob in enumerate(top):
             if not self._is_constant(index):
                 self._fill_function(index, blob)(blob.raw_data().reshape(-1))
+
+    def state(self) -> dict[str, Any]:
+        return {"generators": [generator.bit_generator.state for generator in self._generators]}
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        generators = [generator_in_state(part) for part in state["generators"]]
+        if len(generators) != self.num_top:
+            raise ValueError(f"then {len(generators)!r} tops, now {self.num_top!r}")
+        self._generators = generators
+        self._fills.clear()  # they draw from the old ones

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pycaffe.blob import Shape
 from pycaffe.data.datum import image_to_planes
+from pycaffe.data.image_batches import ImageBatches, ImageRecord
 from pycaffe.data.image_list import read_image_list
-from pycaffe.errors import DataError, InputError
+from pycaffe.data.prefetch import BatchSource
+from pycaffe.data.shuffle import Order
+from pycaffe.data.transformer import DataTransformer
+from pycaffe.errors import DataError, InputError, LayerError
 from pycaffe.images.decode import decode, load_cv2
-from pycaffe.layers._reader import ImageReaderLayer, ImageRecord
+from pycaffe.layers._reader import PrefetchingLayer
 from pycaffe.layers._registry import register_layer
 from pycaffe.rng import child_generator
 
@@ -14,7 +21,7 @@ __all__ = ["ImageDataLayer"]
 
 
 @register_layer("ImageData")
-class ImageDataLayer(ImageReaderLayer):
+class ImageDataLayer(PrefetchingLayer):
     """Reads the image files that a text file lists as `path label`, over and over.
 
     top[0]: (N, C, H, W) with N = `batch_size`; C is 3 (BGR), or 1 without `is_color`; H and W are `crop_size`, else
@@ -37,39 +44,49 @@ class ImageDataLayer(ImageReaderLayer):
 
     exact_num_top_blobs = 2
 
-    def open_source(self) -> int:
+    def open_source(self) -> tuple[BatchSource, list[Shape]]:
         param = self.layer_param.image_data_param
         if (param.new_height > 0) != (param.new_width > 0):
             raise self.error(
                 "Current implementation requires new_height and new_width to be set at the same time. "
                 f"Got new_height {param.new_height!r}, new_width {param.new_width!r}."
             )
+        self.check_batch_size(param.batch_size)
+        source = _ListBatches(param, DataTransformer(self.layer_param.transform_param, self.phase))
+        return source, source.shapes()
+
+
+class _ListBatches(ImageBatches):
+    """Batches of the images in a list."""
+
+    def __init__(self, param: Any, transformer: DataTransformer) -> None:
+        super().__init__(param.batch_size, transformer, with_labels=True)
+        self.param = param
         self.lines = read_image_list(param.source)
-        self._generator = child_generator()
-        if param.shuffle:
-            self._shuffle()
+        self._order = Order(len(self.lines), param.shuffle)
         self._position = 0
         if param.rand_skip:
-            self._position = int(self._generator.integers(param.rand_skip))
+            self._position = int(child_generator().integers(param.rand_skip))
             if self._position >= len(self.lines):
-                raise self.error(
+                raise LayerError(
                     f"Not enough points to skip: {self._position} of {len(self.lines)} (rand_skip {param.rand_skip!r})."
                 )
-        return int(param.batch_size)
 
-    def _shuffle(self) -> None:
-        self.lines = [self.lines[i] for i in self._generator.permutation(len(self.lines))]
+    def read(self) -> tuple[str, int]:
+        line = self.peek()
+        self._position += 1
+        if self._position == len(self.lines):
+            self._position = 0
+            self._order.renew()
+        return line
 
-    def read_record(self, step: bool) -> ImageRecord:
-        param = self.layer_param.image_data_param
-        path, label = self.lines[self._position]
+    def peek(self) -> tuple[str, int]:
+        return self.lines[self._order[self._position]]
+
+    def load(self, record: tuple[str, int]) -> ImageRecord:
+        path, label = record
+        param = self.param
         name = f"Image {path!r} of {param.source!r}"
-        if step:  # before anything can fail, so that whoever catches the error can go on with the next image
-            self._position += 1
-            if self._position == len(self.lines):
-                self._position = 0
-                if param.shuffle:
-                    self._shuffle()
         try:
             image = decode(param.root_folder + path, grey=not param.is_color)
         except InputError as error:
@@ -79,3 +96,11 @@ class ImageDataLayer(ImageReaderLayer):
             shape = (param.new_height, param.new_width, image.shape[2])
             image = cv2.resize(image, (shape[1], shape[0])).reshape(shape)
         return ImageRecord(image_to_planes(image, name), label, name)
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self._position, "order": self._order.state(), "transform": self.transformer.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._order.restore(state["order"])
+        self._position = int(state["position"])
+        self.transformer.restore(state["transform"])

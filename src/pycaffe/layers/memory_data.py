@@ -30,6 +30,7 @@ class MemoryDataLayer(ReaderLayer):
         LayerError: a parameter is not positive; a forward pass before `reset`.
 
     As memory_data_layer.cpp. The arrays are not copied: what is written to them later is seen by the next forward pass.
+    A saved state holds the place in the arrays, not the arrays: give them again first.
     """
 
     exact_num_top_blobs = 2
@@ -85,6 +86,15 @@ class MemoryDataLayer(ReaderLayer):
             blob.reshape(self.batch_size, *array.shape[1:])
             blob.raw_data()[...] = array[rows]
         self._position = rows.stop % len(self._data)
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self._position}
+
+    def restore_parts(self, state: dict[str, Any]) -> None:
+        position = int(state["position"])
+        if self._data is not None and not 0 <= position < len(self._data):
+            raise IndexError(f"position {position!r} in {len(self._data)!r} rows")
+        self._position = position
 
 
 def _check_array(array: Any, name: str, shape: tuple[int, int, int]) -> None:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from pycaffe.blob import Blob, FloatArray
+from pycaffe.blob import FloatArray, Shape
 from pycaffe.data.mean import read_mean
+from pycaffe.data.prefetch import Batch, BatchSource
 from pycaffe.data.transformer import mean_values
-from pycaffe.data.window_file import Window, read_window_file
-from pycaffe.errors import DataError, InputError
+from pycaffe.data.window_file import Window, WindowFile, read_window_file
+from pycaffe.data.window_region import window_region
+from pycaffe.errors import DataError, InputError, LayerError
 from pycaffe.images.decode import decode, load_cv2, read_source
-from pycaffe.layers._reader import ReaderLayer
+from pycaffe.layers._reader import PrefetchingLayer
 from pycaffe.layers._registry import register_layer
-from pycaffe.rng import child_generator
+from pycaffe.rng import child_generator, generator_in_state
 
 __all__ = ["WindowDataLayer"]
 
 
-class _Region(NamedTuple):
-    """A clipped region of an image (corners included), the size it is warped to, and the padding around that."""
-
-    x1: int
-    y1: int
-    x2: int
-    y2: int
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-
-
 @register_layer("WindowData")
-class WindowDataLayer(ReaderLayer):
+class WindowDataLayer(PrefetchingLayer):
     """Samples windows of images: first N - F background windows, then F = floor(N * `fg_fraction`) foreground ones.
 
     top[0]: (N, C, crop_size, crop_size), BGR: each window warped to the crop with linear interpolation,
@@ -62,75 +48,77 @@ class WindowDataLayer(ReaderLayer):
     exact_num_top_blobs = 2
     checked_by = "NumPy loop"
 
-    def set_up_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.num_top = len(top)
+    def open_source(self) -> tuple[BatchSource, list[Shape]]:
         param, transform = self.layer_param.window_data_param, self.layer_param.transform_param
-        self.crop_size = transform.crop_size
-        if self.crop_size <= 0:
-            raise self.error(f"Check failed: crop_size > 0 ({self.crop_size} vs. 0). Set crop_size in transform_param.")
-        if 2 * param.context_pad >= self.crop_size:
-            raise self.error(
-                f"context_pad {param.context_pad!r} on both sides leaves nothing of crop_size {self.crop_size!r}."
-            )
-        self.batch_size = self.check_batch_size(param.batch_size)
-        self._windows = read_window_file(param.source, param.fg_threshold, param.bg_threshold)
-        for name, windows in (("fg", self._windows.foreground), ("bg", self._windows.background)):
-            if not windows:
+        crop = transform.crop_size
+        if crop <= 0:
+            raise self.error(f"Check failed: crop_size > 0 ({crop} vs. 0). Set crop_size in transform_param.")
+        if 2 * param.context_pad >= crop:
+            raise self.error(f"context_pad {param.context_pad!r} on both sides leaves nothing of crop_size {crop!r}.")
+        self.check_batch_size(param.batch_size)
+        windows = read_window_file(param.source, param.fg_threshold, param.bg_threshold)
+        for name, of_kind in (("fg", windows.foreground), ("bg", windows.background)):
+            if not of_kind:
                 raise DataError(f"Check failed: {name}_windows_.size() > 0. {param.source!r} has none.")
-        self._mean = self._read_mean()
+        source = _WindowBatches(param, transform, windows)
+        return source, [(param.batch_size, windows.channels, crop, crop), (param.batch_size,)]
+
+
+class _WindowBatches(BatchSource):
+    """Batches of sampled windows."""
+
+    def __init__(self, param: Any, transform: Any, windows: WindowFile) -> None:
+        self.param = param
+        self.crop: int = transform.crop_size
+        self.mirror: bool = transform.mirror
+        self.windows = windows
+        self._mean = _read_mean(transform, windows.channels)
         self._cache: dict[str, bytes] = {}
         if param.cache_images:
-            self._cache = {name: self._read_file(name) for name in self._windows.images}
+            self._cache = {name: self._read_file(name) for name in windows.images}
         self._generator = child_generator()
-        top[0].reshape(self.batch_size, self._windows.channels, self.crop_size, self.crop_size)
-        top[1].reshape(self.batch_size)
 
-    def _read_mean(self) -> FloatArray:
-        """The mean as (C or 1, crop_size or 1, crop_size or 1)."""
-        transform, size = self.layer_param.transform_param, self.crop_size
-        if not transform.HasField("mean_file"):
-            return mean_values(transform.mean_value or [0.0], self._windows.channels)
-        if transform.mean_value:
-            raise self.error("Cannot specify mean_file and mean_value at the same time")
-        mean = read_mean(transform.mean_file)
-        offset = (mean.shape[2] - size) // 2  # from the width, for both axes
-        centre = mean[:, max(offset, 0) : offset + size, max(offset, 0) : offset + size]
-        if centre.shape != (self._windows.channels, size, size):
-            raise self.error(
-                f"The mean {transform.mean_file!r} of shape {mean.shape!r} has no centre of "
-                f"{(self._windows.channels, size, size)!r}."
-            )
-        return centre
+    def plan(self) -> list[tuple[Window, bool]]:
+        count = self.param.batch_size
+        foreground = int(np.float32(count) * np.float32(self.param.fg_fraction))
+        kinds = [self.windows.background] * (count - foreground) + [self.windows.foreground] * foreground
+        draws = self._generator.random((count, 2))
+        return [
+            (windows[int(which * len(windows))], self.mirror and bool(mirrored < 0.5))
+            for windows, (which, mirrored) in zip(kinds, draws)
+        ]
+
+    def make(self, plan: list[tuple[Window, bool]]) -> Batch:
+        data = np.zeros((len(plan), self.windows.channels, self.crop, self.crop), np.float32)
+        for (window, mirror), out in zip(plan, data):
+            self._copy_window(window, mirror, out)
+        return [data, np.array([window.label for window, _ in plan], np.float32)]
+
+    def state(self) -> dict[str, Any]:
+        return {"generator": self._generator.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._generator = generator_in_state(state["generator"])
 
     def _read_file(self, name: str) -> bytes:
         try:
-            return read_source(self.layer_param.window_data_param.root_folder + name)[0]
+            return read_source(self.param.root_folder + name)[0]
         except InputError as error:
             raise DataError(f"Could not open or find file {name}. {error}") from error
 
-    def forward_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        data, labels = top[0].raw_data(), top[1].raw_data()
-        data[...] = 0
-        foreground = int(np.float32(self.batch_size) * np.float32(self.layer_param.window_data_param.fg_fraction))
-        for item in range(self.batch_size):
-            is_foreground = item >= self.batch_size - foreground
-            windows = self._windows.foreground if is_foreground else self._windows.background
-            window = windows[int(self._generator.integers(len(windows)))]
-            mirror = self.layer_param.transform_param.mirror and bool(self._generator.integers(2))
-            self._copy_window(window, mirror, data[item])
-            labels[item] = window.label
-
     def _copy_window(self, window: Window, mirror: bool, out: FloatArray) -> None:
         cv2 = load_cv2("WindowData")
-        name = self._windows.images[window.image]
+        name = self.windows.images[window.image]
         try:
             image = decode(self._cache[name] if name in self._cache else self._read_file(name))
         except InputError as error:
             raise DataError(f"Could not open or find file {name}. {error}") from error
         if image.shape[2] != len(out):
             raise DataError(f"Image {name!r} has {image.shape[2]!r} channels, the window file says {len(out)!r}.")
-        region = self._region(window, image.shape[0], image.shape[1])
-        inside = 0 <= region.x1 <= region.x2 < image.shape[1] and 0 <= region.y1 <= region.y2 < image.shape[0]
+        height, width = image.shape[:2]
+        square = self.param.crop_mode == "square"
+        region = window_region(window, height, width, self.crop, self.param.context_pad, square)
+        inside = 0 <= region.x1 <= region.x2 < width and 0 <= region.y1 <= region.y2 < height
         if not inside or region.width < 1 or region.height < 1:
             raise DataError(f"{window!r} leaves nothing inside image {name!r} of {image.shape[:2]!r} (height, width).")
         part = image[region.y1 : region.y2 + 1, region.x1 : region.x2 + 1]
@@ -140,38 +128,21 @@ class WindowDataLayer(ReaderLayer):
         left = region.right if mirror else region.left  # the padding is mirrored too
         rows, columns = slice(region.top, region.top + part.shape[0]), slice(left, left + part.shape[1])
         mean = np.broadcast_to(self._mean, out.shape)[:, rows, columns]
-        scale = np.float32(self.layer_param.window_data_param.scale)
-        out[:, rows, columns] = (part.transpose(2, 0, 1) - mean) * scale
+        out[:, rows, columns] = (part.transpose(2, 0, 1) - mean) * np.float32(self.param.scale)
 
-    def _region(self, window: Window, image_height: int, image_width: int) -> _Region:
-        """Where a window lies once its context is added; in float32, rounded as C's round does, like the original."""
-        crop, (x1, y1, x2, y2) = self.crop_size, window[2:]
-        param = self.layer_param.window_data_param
-        square = param.crop_mode == "square"
-        if not param.context_pad and not square:
-            return _Region(x1, y1, x2, y2, crop, crop, 0, 0, 0)
-        single = np.float32
-        context = single(crop) / single(crop - 2 * param.context_pad)
-        half_width, half_height = single(x2 - x1 + 1) / single(2), single(y2 - y1 + 1) / single(2)
-        centre_x, centre_y = single(x1) + half_width, single(y1) + half_height
-        if square:
-            half_width = half_height = max(half_width, half_height)
-        x1, x2 = _round(centre_x - half_width * context), _round(centre_x + half_width * context)
-        y1, y2 = _round(centre_y - half_height * context), _round(centre_y + half_height * context)
-        scale_x, scale_y = single(crop) / single(x2 - x1 + 1), single(crop) / single(y2 - y1 + 1)
-        # How far the region leaves the image, on each side; clipped away, and padded once it is warped.
-        left, above = max(0, -x1), max(0, -y1)
-        right, below = max(0, x2 - image_width + 1), max(0, y2 - image_height + 1)
-        x1, y1, x2, y2 = x1 + left, y1 + above, x2 - right, y2 - below
-        width, height = _round(single(x2 - x1 + 1) * scale_x), _round(single(y2 - y1 + 1) * scale_y)
-        left, right, above = (
-            _round(single(left) * scale_x),
-            _round(single(right) * scale_x),
-            _round(single(above) * scale_y),
+
+def _read_mean(transform: Any, channels: int) -> FloatArray:
+    """The mean as (C or 1, crop_size or 1, crop_size or 1)."""
+    if not transform.HasField("mean_file"):
+        return mean_values(transform.mean_value or [0.0], channels)
+    if transform.mean_value:
+        raise LayerError("Cannot specify mean_file and mean_value at the same time")
+    mean = read_mean(transform.mean_file)
+    size = transform.crop_size
+    offset = (mean.shape[2] - size) // 2  # from the width, for both axes
+    centre = mean[:, max(offset, 0) : offset + size, max(offset, 0) : offset + size]
+    if centre.shape != (channels, size, size):
+        raise LayerError(
+            f"The mean {transform.mean_file!r} of shape {mean.shape!r} has no centre of {(channels, size, size)!r}."
         )
-        return _Region(x1, y1, x2, y2, width, min(height, crop - above), left, right, above)
-
-
-def _round(value: np.float32) -> int:
-    """To the nearest integer, halves away from zero."""
-    return int(math.copysign(math.floor(abs(float(value)) + 0.5), value))
+    return centre

@@ -48,6 +48,20 @@ def _lease(array: FloatArray) -> FloatArray:
     return np.frombuffer(memoryview(array), np.float32)  # type: ignore[arg-type]
 
 
+ALIGNMENT = 64  # of a buffer's first byte: a cache line, and the widest vector
+
+
+def _aligned_zeros(count: int) -> FloatArray:
+    """Zeros that begin at a multiple of ALIGNMENT.
+
+    Sums of a matrix product are grouped by where its operands lie: with arbitrary places two runs of one program would
+    differ in the last bits.
+    """
+    room = np.zeros(count + ALIGNMENT // 4, np.float32)
+    first = -room.ctypes.data % ALIGNMENT // 4
+    return room[first : first + count]
+
+
 class Pending(Protocol):
     """Values that exist elsewhere: a forward that ran compiled and did not hand out this blob."""
 
@@ -122,7 +136,7 @@ class Storage:
     def _allocate(self) -> None:
         with _allocation:  # two threads may take the first look together
             if self._array is None:
-                array = np.zeros(self.capacity, np.float32)
+                array = _aligned_zeros(self.capacity)
                 if self._fill is not None:
                     self._fill(array)
                 self._array, self._fill = array, None
@@ -167,8 +181,25 @@ class Storage:
         """Who holds the values, where they are not here."""
         return self._pending
 
+    # -- training
+
+    def own(self) -> None:
+        """Moves values that lie in a mapped file into aligned memory of this process, unless a view is alive."""
+        values = self.array()
+        if values.ctypes.data % ALIGNMENT and not self.leased:
+            self._array = _aligned_zeros(self.capacity)
+            self._array[...] = values
+
+    def changing(self) -> FloatArray:
+        """The buffer for a solver, which is about to write to it: watchers are told, and the version counts it."""
+        values = self.array()
+        self._warn_watchers()
+        self.version += 1
+        return values
+
     def expect(self, pending: Pending) -> None:
         """From now on the values are `pending`'s. No view may be alive."""
+        if self._pending is not None and self._pending is not pending:
         self._pending = pending
         self._fill = None
 

@@ -11,6 +11,7 @@
     ├── WeightsError               a caffemodel is damaged, or does not fit the net
     ├── InputError (ValueError)    an image or an array cannot be used
     ├── DataError                  a data source (LMDB, HDF5, image list) cannot be read
+    ├── SolverError                a solver cannot be made, saved or restored
     ├── DeviceError                a device that was named outright is not there
     ├── ExportError                a net cannot be exported
     │   └── ExportMismatch         the exported file computes something else
@@ -41,6 +42,7 @@ __all__ = [
     "PoolError",
     "ProtoError",
     "ShapeError",
+    "SolverError",
     "UnknownBottom",
     "UnknownLayerType",
     "WeightsError",
@@ -91,6 +93,10 @@ class InputError(CaffeError, ValueError):
 
 class DataError(CaffeError):
     """A data source cannot be read."""
+
+
+class SolverError(CaffeError):
+    """A solver's parameters are wrong, or a snapshot cannot be written, is damaged or belongs to another net."""
 
 
 class DeviceError(CaffeError):

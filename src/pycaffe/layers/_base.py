@@ -141,6 +141,18 @@ class Layer:
         """
         raise NotLowerable(f"{self.type}: {self.not_lowered or 'no ONNX form'}")
 
+    # -- interrupted runs
+
+    def state(self) -> dict[str, Any]:
+        """What a run carries from one forward to the next beside blobs, as JSON can hold it: generators, positions.
+
+        A layer of the same parameters that `restore`s it goes on from there, bit for bit.
+        """
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` that is not empty."""
+
     # -- errors
 
     def error(self, message: str) -> LayerError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pycaffe.blob import Shape
 from pycaffe.errors import ShapeError
@@ -168,6 +168,12 @@ class RecurrentLayer(Layer):
             return [torch.stack(outputs), *(state.unsqueeze(0) for state in last)]
         self.last_states = last
         return [torch.stack(outputs)]
+
+    def state(self) -> dict[str, Any]:
+        return {"states": [state.tolist() for state in self.last_states]} if self.last_states else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.last_states = [torch.tensor(values, dtype=torch.float32) for values in state["states"]]
 
     def _guarded(self, cont: Tensor) -> Tensor:
         """cont, refusing gradients when and if they come, as the original does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pycaffe.blob import Shape
@@ -10,7 +12,7 @@ from pycaffe.layers._lowering import Lowering, NotLowerable
 from pycaffe.layers._neuron import NeuronLayer
 from pycaffe.layers._registry import register_layer
 from pycaffe.layers._torch import Tensor, torch
-from pycaffe.rng import child_generator
+from pycaffe.rng import child_generator, generator_in_state
 
 
 @register_layer("Dropout")
@@ -40,6 +42,12 @@ class DropoutLayer(NeuronLayer):
         # Drawn with NumPy, so that one seed gives one mask on every device.
         kept = self.generator.random(tuple(x.shape), np.float32) >= self.ratio
         return [x * torch.from_numpy(kept).to(device=x.device, dtype=x.dtype) * (1 / (1 - self.ratio))]
+
+    def state(self) -> dict[str, Any]:
+        return {"generator": self.generator.bit_generator.state} if self.phase == TRAIN else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.generator = generator_in_state(state["generator"])
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         if self.phase == TRAIN:  # a layer's own `phase` counts more than the net's

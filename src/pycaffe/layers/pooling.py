@@ -11,7 +11,7 @@ from pycaffe.layers._lowering import Lowering, NotLowerable
 from pycaffe.layers._pooling import MAX, STOCHASTIC, Pair, PoolWindow
 from pycaffe.layers._registry import register_layer
 from pycaffe.layers._torch import Tensor
-from pycaffe.rng import child_generator
+from pycaffe.rng import child_generator, generator_in_state
 
 __all__ = ["PoolingLayer"]
 
@@ -99,6 +99,12 @@ class PoolingLayer(Layer):
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         return self.window.forward(bottom[0], self._generator)[: self.num_top]
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._generator is None else {"generator": self._generator.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._generator = generator_in_state(state["generator"])
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         if self._generator is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pycaffe.blob import Shape
 from pycaffe.errors import ShapeError
@@ -11,7 +12,7 @@ from pycaffe.layers._lowering import Lowering, NotLowerable
 from pycaffe.layers._pooling import STOCHASTIC, PoolWindow
 from pycaffe.layers._registry import register_layer
 from pycaffe.layers._torch import Tensor, torch
-from pycaffe.rng import child_generator
+from pycaffe.rng import child_generator, generator_in_state
 
 __all__ = ["SPPLayer"]
 
@@ -66,6 +67,12 @@ class SPPLayer(Layer):
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         pooled = [level.forward(bottom[0], self._generator)[0] for level in self.levels]
         return pooled if len(pooled) == 1 else [torch.cat([bins.flatten(1) for bins in pooled], 1)]
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._generator is None else {"generator": self._generator.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._generator = generator_in_state(state["generator"])
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         if self._generator is not None:

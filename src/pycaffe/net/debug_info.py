@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
 from pycaffe.blob import FloatArray
 from pycaffe.graph import Graph
 
-__all__ = ["log_backward", "log_forward"]
+__all__ = ["log_all_parameters", "log_backward", "log_forward"]
 
 logger = logging.getLogger("pycaffe.net")
 
@@ -37,6 +38,17 @@ def log_backward(graph: Graph, index: int) -> None:
         if need:
             mean = _mean_magnitude(parameter.raw_diff())
             logger.info("    [Backward] Layer %s, param blob %d diff: %g", node.name, i, mean)
+
+
+def log_all_parameters(graph: Graph) -> None:
+    """Logs the norms of all parameters and their diffs after a whole backward (Net::Backward)."""
+    owned = [parameter.blob for parameter in graph.parameters if parameter.owner is None]
+    data, diff = [blob.raw_data() for blob in owned], [blob.raw_diff() for blob in owned]
+    logger.error(
+        "    [Backward] All net params (data, diff): L1 norm = (%g, %g); L2 norm = (%g, %g)",
+        *(sum(float(np.abs(array).sum(dtype=np.float64)) for array in arrays) for arrays in (data, diff)),
+        *(math.sqrt(sum(float(np.vdot(array, array)) for array in arrays)) for arrays in (data, diff)),
+    )
 
 
 def _mean_magnitude(array: FloatArray) -> float:

@@ -95,6 +95,7 @@ class Net(BatchedNet):
         super().__init__(build_graph(*self._recipe))
         self._lock = threading.RLock()
         _nets.add(self)
+        self.debug_info: bool = self._graph.debug_info  # a solver sets it for the iterations that it displays
         self._wants_gradient = False
         self._loss_layers = [i for i, node in enumerate(self._graph.nodes) if any(node.loss_weights)]
         self._engines: dict[str, tuple[OnnxRuntimeEngine, TorchEngine]] = {}
@@ -139,12 +140,12 @@ class Net(BatchedNet):
         """Runs the layers with indices `start` to `end`; returns the weighted loss."""
         check_range(self._graph, start, end)
         with self._lock:
-            by_layer = self._graph.debug_info or self._callbacks["before_forward"] or self._callbacks["after_forward"]
+            by_layer = self.debug_info or self._callbacks["before_forward"] or self._callbacks["after_forward"]
             index = start
             while index <= end:
                 self._call("before_forward", index)
                 done = self._run_from(index, index if by_layer else end)
-                if self._graph.debug_info:
+                if self.debug_info:
                     log_forward(self._graph, index)
                 self._call("after_forward", index)
                 index = done + 1
@@ -256,7 +257,7 @@ class Net(BatchedNet):
                     else:
                         self._engine_pair()[1].backward(index)
                         self._wants_gradient = True  # not before: without torch, forward must go on compiled
-                    if self._graph.debug_info:
+                    if self.debug_info:
                         log_backward(self._graph, index)
                 self._call("after_backward", index)
 

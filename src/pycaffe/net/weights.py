@@ -105,16 +105,24 @@ def share_weights(graph: Graph, other: Graph) -> None:
         target.share_data(source)
 
 
-def save_weights(graph: Graph, path: Path) -> None:
-    """Writes the layers with their parameters as a `.caffemodel` (Net::ToProto)."""
+def save_weights(graph: Graph, path: Path, *, diffs: bool = False) -> None:
+    """Writes the layers with their parameters, and with `diffs` their gradients, as a `.caffemodel` (Net::ToProto)."""
     param = NetParameter(name=graph.name)
     for node in graph.nodes:
         param.layer.add().CopyFrom(node.layer.layer_param)
-    write_weights(path, param, [[blob.raw_data() for blob in node.layer.blobs] for node in graph.nodes])
+    data = [[blob.raw_data() for blob in node.layer.blobs] for node in graph.nodes]
+    write_weights(path, param, data, _diffs(graph) if diffs else None)
 
 
-def save_hdf5(graph: Graph, path: Path) -> None:
-    """Writes the parameters as a `.caffemodel.h5`; shared ones with their owner alone (Net::ToHDF5)."""
+def _diffs(graph: Graph) -> list[list[FloatArray]]:
+    return [[blob.raw_diff() for blob in node.layer.blobs] for node in graph.nodes]
+
+
+def save_hdf5(graph: Graph, path: Path, *, diffs: bool = False) -> None:
+    """Writes the parameters as a `.caffemodel.h5`; shared ones with their owner alone (Net::ToHDF5).
+
+    With `diffs` the gradients as well, those of shared parameters with each layer.
+    """
     shared = {id(p.blob) for p in graph.parameters if p.owner is not None}
     write_hdf5(
         path,
@@ -122,4 +130,5 @@ def save_hdf5(graph: Graph, path: Path) -> None:
             (node.name, [None if id(blob) in shared else blob.raw_data() for blob in node.layer.blobs])
             for node in graph.nodes
         ],
+        list(zip([node.name for node in graph.nodes], _diffs(graph))) if diffs else None,
     )

@@ -7,9 +7,7 @@ process sees.
 
 from __future__ import annotations
 
-import mmap
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pycaffe.errors import CaffeError, ProtoError, WeightsError
+from pycaffe.proto.blob_file import blob_bytes, diagnose, load_span, open_buffer, read_head, varint
 from pycaffe.proto.replace_file import replacing
 from pycaffe.proto.schema import LayerParameter, NetParameter
-from pycaffe.proto.wire import BlobSpan, NumberRun, WireError, scan_blob, scan_net
+from pycaffe.proto.wire import BlobSpan, WireError, scan_blob, scan_net
 
 __all__ = ["WeightBlob", "Weights", "read_blob", "read_weights", "write_blob", "write_hdf5", "write_weights"]
 
@@ -93,10 +92,10 @@ def read_weights(path: str | os.PathLike[str], *, map_weights: bool = True) -> W
     CopyTrainedLayersFrom.
     """
     name = os.fspath(path)
-    head = _read_head(name, WeightsError)
+    head = read_head(name, WeightsError)
     if head.startswith(HDF5_MAGIC) or name.endswith(".h5"):
         return Weights(name, _read_hdf5(name, head))
-    buffer = _open_buffer(name, map_weights, WeightsError)
+    buffer = open_buffer(name, map_weights, WeightsError)
     layers: dict[str, list[WeightBlob | None]] = {}
     try:
         for layer in scan_net(buffer):
@@ -104,10 +103,10 @@ def read_weights(path: str | os.PathLike[str], *, map_weights: bool = True) -> W
             if blobs or layer.name not in layers:
                 layers[layer.name] = list(blobs)
     except WireError as error:
-        reason = _diagnose(head) or f"the file is truncated or damaged: {error}."
+        reason = diagnose(head) or f"the file is truncated or damaged: {error}."
         raise WeightsError(f"Failed to parse NetParameter file: {name}: {reason}") from None
     if not layers:
-        reason = _diagnose(head) or "it holds no layers. Is it a weights file?"
+        reason = diagnose(head) or "it holds no layers. Is it a weights file?"
         raise WeightsError(f"Failed to parse NetParameter file: {name}: {reason}")
     return Weights(name, layers)
 
@@ -115,84 +114,25 @@ def read_weights(path: str | os.PathLike[str], *, map_weights: bool = True) -> W
 def read_blob(path: str | os.PathLike[str]) -> Array:
     """The blob of a .binaryproto file, such as a mean image, in the shape that the file gives. Raises ProtoError."""
     name = os.fspath(path)
-    head = _read_head(name, ProtoError)
-    buffer = _open_buffer(name, False, ProtoError)
+    head = read_head(name, ProtoError)
+    buffer = open_buffer(name, False, ProtoError)
     try:
         span = scan_blob(buffer, 0, len(buffer))
         if not span.runs:
             raise WireError("it holds no numbers")
-        return _load_span(span, buffer)
+        return load_span(span, buffer)
     except WireError as error:
-        raise ProtoError(f"Failed to parse BlobProto file: {name}: {_diagnose(head) or f'{error}.'}") from None
-
-
-def _read_head(name: str, error_type: type[CaffeError]) -> bytes:
-    try:
-        with open(name, "rb") as file:
-            head = file.read(4096)
-    except FileNotFoundError:
-        base = "" if os.path.isabs(name) else f" A relative path starts at the working directory, {os.getcwd()!r}."
-        raise error_type(f"Could not open file {name} (File not found).{base}") from None
-    except (OSError, ValueError) as error:
-        kind = "it is a folder" if os.path.isdir(name) else str(error)
-        raise error_type(f"Could not open file {name}: {kind}.") from None
-    if not head:
-        raise error_type(f"Failed to parse file: {name} is empty.")
-    return head
-
-
-def _open_buffer(name: str, map_file: bool, error_type: type[CaffeError]) -> Any:
-    try:
-        with open(name, "rb") as file:
-            if map_file:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            return bytearray(file.read())
-    except (OSError, ValueError) as error:
-        raise error_type(f"Could not open file {name}: {error}.") from None
-
-
-def _diagnose(head: bytes) -> str:
-    """What a file that is no binary message may be, by its first bytes; empty where it looks binary."""
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a git-lfs pointer, not the weights. Run `git lfs pull` where it came from."
-    start = head.lstrip()[:100].lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, not the weights. Download the file itself."
-    if re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head) is None:
-        return "it is text, not a binary file. Are model and weights swapped?"
-    return ""
+        raise ProtoError(f"Failed to parse BlobProto file: {name}: {diagnose(head) or f'{error}.'}") from None
 
 
 def _weight_blob(name: str, layer: str, index: int, span: BlobSpan, buffer: Any) -> WeightBlob:
     def load() -> Array:
         try:
-            return _load_span(span, buffer)
+            return load_span(span, buffer)
         except WireError as error:
             raise WeightsError(f"Cannot read blob {index} of layer {layer!r} in {name}: {error}.") from None
 
     return WeightBlob(span.shape, load, span.legacy)
-
-
-def _load_span(span: BlobSpan, buffer: Any) -> Array:
-    count = 1
-    for dim in span.shape:
-        count *= dim
-    if count != span.stored:
-        raise WireError(f"its shape {span.shape!r} stands for {count} values, the file holds {span.stored}")
-    parts = [_run_array(run, buffer) for run in span.runs] or [np.zeros(0, np.float32)]
-    try:
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(span.shape)
-    except ValueError:  # one axis is 0, the others are beyond numpy's limits
-        raise WireError(f"no array can have its shape {span.shape!r}") from None
-
-
-def _run_array(run: NumberRun, buffer: Any) -> Array:
-    size = np.dtype(run.dtype).itemsize
-    if run.stride == size:
-        packed = np.frombuffer(buffer, run.dtype, run.count, run.offset)
-        return packed if run.dtype == "<f4" else packed.astype(np.float32)
-    single: Any = np.ndarray((run.count,), run.dtype, buffer, run.offset, (run.stride,))
-    return np.array(single, np.float32)
 
 
 # ---------- HDF5
@@ -212,7 +152,7 @@ def _read_hdf5(name: str, head: bytes) -> dict[str, list[WeightBlob | None]]:
     except (OSError, RuntimeError, KeyError) as error:
         if isinstance(error, CaffeError):
             raise
-        reason = _diagnose(head) or f"the file is truncated, damaged or no HDF5 file ({error})."
+        reason = diagnose(head) or f"the file is truncated, damaged or no HDF5 file ({error})."
         raise WeightsError(f"Couldn't open {name}: {reason}") from None
 
 
@@ -275,19 +215,10 @@ def write_weights(
             for i, layer in enumerate(net_param.layer):
                 blobs = None if arrays is None else _blob_chunks(arrays[i], None if diffs is None else diffs[i])
                 chunks = [layer.SerializeToString()] if blobs is None else _layer_chunks(layer, blobs)
-                file.write(b"\xa2\x06" + _varint(sum(len(chunk) for chunk in chunks)))
+                file.write(b"\xa2\x06" + varint(sum(len(chunk) for chunk in chunks)))
                 file.writelines(chunks)
     except OSError as error:
         raise WeightsError(f"Couldn't open {os.fspath(path)} to save weights: {error}.") from None
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _layer_chunks(layer: Any, blobs: list[bytes | memoryview]) -> list[bytes | memoryview]:
@@ -304,25 +235,9 @@ def _layer_chunks(layer: Any, blobs: list[bytes | memoryview]) -> list[bytes | m
 def _blob_chunks(arrays: Sequence[npt.ArrayLike], diffs: Sequence[npt.ArrayLike] | None) -> list[bytes | memoryview]:
     chunks: list[bytes | memoryview] = []
     for i, values in enumerate(arrays):
-        blob = _blob_bytes(values, None if diffs is None else diffs[i])
-        chunks.append(b"\x3a" + _varint(sum(len(chunk) for chunk in blob)))
+        blob = blob_bytes(values, None if diffs is None else diffs[i])
+        chunks.append(b"\x3a" + varint(sum(len(chunk) for chunk in blob)))
         chunks.extend(blob)
-    return chunks
-
-
-def _blob_bytes(values: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> list[bytes | memoryview]:
-    """A BlobProto: packed data (5), packed diff (6), shape (7)."""
-    data = np.asarray(values, "<f4")
-    chunks: list[bytes | memoryview] = []
-    for tag, array in ((b"\x2a", data), (b"\x32", None if diff is None else np.asarray(diff, "<f4"))):
-        if array is not None and array.size:
-            chunks.append(tag + _varint(array.nbytes))
-            flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            chunks.append(memoryview(flat))
-    if data.ndim:
-        dims = b"".join(_varint(dim) for dim in data.shape)
-        shape = b"\x0a" + _varint(len(dims)) + dims
-        chunks.append(b"\x3a" + _varint(len(shape)) + shape)
     return chunks
 
 
@@ -330,7 +245,7 @@ def write_blob(path: str | os.PathLike[str], values: npt.ArrayLike) -> None:
     """Writes an array as a .binaryproto file. Raises ProtoError where the file cannot be made."""
     try:
         with replacing(path) as temporary, open(temporary, "xb") as file:
-            file.writelines(_blob_bytes(values))
+            file.writelines(blob_bytes(values))
     except OSError as error:
         raise ProtoError(f"Could not open file {os.fspath(path)}: {error}.") from None
 

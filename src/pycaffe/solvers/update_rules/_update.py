@@ -1,0 +1,97 @@
+"""One step of one array: clip, normalise, regularise, compute, apply (sgd_solver.cpp, ApplyUpdate).
+
+    diff ─× clip_scale─→ ─/ iter_size─→ ─+ decay · value (or its sign)─→ rule.compute ─→ value -= diff
+
+Every operation works in place. An array is taken in blocks that stay in the cores' caches from the first operation to
+the last, so that each number comes from memory once a step and not once an operation. As in the original, `diff`
+holds the subtracted value afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pycaffe.blob import FloatArray
+from pycaffe.errors import SolverError
+from pycaffe.layers._torch import Tensor, torch
+from pycaffe.solvers.update_rules._base import UpdateRule
+
+__all__ = ["UpdateStep", "clip_scale", "sum_of_squares", "update"]
+
+# Elements of a block for each thread, found with benchmarks/bench_solver_update.py: three to six arrays of 256 KiB
+# lie in a core's second cache, and an operation takes well longer than its call.
+BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class UpdateStep:
+    """What a step does to one array.
+
+    Attributes:
+        rate: the learning rate times the parameter's lr_mult.
+        iteration: how many steps there were before.
+        decay: the weight decay times the parameter's decay_mult.
+        regularization: "L2" or "L1".
+        clip_scale: what clipping scales the accumulated gradient by.
+        iter_size: how many batches the gradient is the sum of.
+    """
+
+    rate: float
+    iteration: int
+    decay: float = 0.0
+    regularization: str = "L2"
+    clip_scale: float = 1.0
+    iter_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.decay and self.regularization not in ("L1", "L2"):
+            raise SolverError(
+                f"Unknown regularization type: {self.regularization}. Expected regularization_type 'L2' or 'L1'."
+            )
+
+
+def update(
+    rule: UpdateRule, value: FloatArray, diff: FloatArray, history: Sequence[FloatArray], step: UpdateStep
+) -> None:
+    """Takes one step, in place; `diff` then holds what was subtracted from `value`.
+
+    Args:
+        rule: the solver's arithmetic.
+        value: a parameter or any part of it, flat, contiguous, float32.
+        diff: its gradient, likewise.
+        history: `rule.num_histories` arrays of that size.
+        step: rate, iteration and what comes before the rule.
+    """
+    size = BLOCK * torch.get_num_threads()
+    arrays = [torch.from_numpy(array) for array in (value, diff, *history)]
+    scratch = [torch.empty(min(size, value.size)) for _ in range(rule.num_scratch)]
+    for value_part, diff_part, *history_parts in zip(*(torch.split(array, size) for array in arrays)):
+        scratch_parts = scratch
+        if scratch and len(diff_part) < len(scratch[0]):
+            scratch_parts = [array[: len(diff_part)] for array in scratch]
+        _prepare(value_part, diff_part, step)
+        rule.compute(diff_part, history_parts, scratch_parts, step.rate, step.iteration)
+        value_part.sub_(diff_part)
+
+
+def _prepare(value: Tensor, diff: Tensor, step: UpdateStep) -> None:
+    if step.clip_scale != 1:
+        diff.mul_(step.clip_scale)
+    if step.iter_size != 1:
+        diff.mul_(1 / step.iter_size)
+    if step.decay:
+        diff.add_(value if step.regularization == "L2" else torch.sign(value), alpha=step.decay)
+
+
+def sum_of_squares(diff: FloatArray) -> float:
+    """The part of a gradient in the square of the norm that clipping looks at."""
+    tensor = torch.from_numpy(diff)
+    return float(torch.dot(tensor, tensor))
+
+
+def clip_scale(squares: float, limit: float) -> float:
+    """What gradients are scaled by so that their norm, the root of `squares`, is at most `limit` (< 0: no limit)."""
+    norm = math.sqrt(squares)
+    return limit / norm if 0 <= limit < norm else 1.0

@@ -199,7 +199,6 @@ class Storage:
 
     def expect(self, pending: Pending) -> None:
         """From now on the values are `pending`'s. No view may be alive."""
-        if self._pending is not None and self._pending is not pending:
         self._pending = pending
         self._fill = None
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from multiprocessing.util import Finalize
 from typing import Any
 
 from pycaffe import devices, parallel
@@ -91,7 +91,8 @@ class NCCL:
             distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=FOR_EVER)
         except RuntimeError as error:
             raise SolverError(f"Solver {rank} of {count} did not find the others: {error}") from error
-        self._close = weakref.finalize(self, distributed.destroy_process_group)
+        # At the end of this object or the process, that of multiprocessing too, where `atexit` is never heard.
+        self._close = Finalize(self, distributed.destroy_process_group, exitpriority=0)
 
     def close(self) -> None:
         """Leaves the run; nothing can be averaged any more."""

@@ -156,6 +156,11 @@ class CompiledSegment:
 
     # -- running
 
+    def prepare(self) -> None:
+        """Makes the session that the next run will use."""
+        if self.lowered.made:
+            self._session(self.wanted())
+
     def run(self, inputs: dict[str, FloatArray], wanted: Wanted) -> dict[int, FloatArray]:
         """Values by blob id: of the blobs `wanted`, and perhaps of others."""
         session, segment = self._session(wanted)

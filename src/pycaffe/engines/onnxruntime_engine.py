@@ -7,7 +7,8 @@ results become the blobs' buffers, or are copied under the views that users hold
 fetched when somebody looks: see `compiled_segment.py`.
 
 After a fork the child drops its sessions: their threads do not exist there. They are leaked, not destroyed, because a
-session's destructor joins its threads and would wait for ever.
+session's destructor joins its threads and would wait for ever. Sessions without threads, in a process without any, may
+live on: `keep_at_fork` is for the process that loads a net for the workers that it forks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class OnnxRuntimeEngine:
         self.threads = threads
         self.overwritten = OverwrittenValues()
         self._other_sessions = create
+        self._kept_at_fork = False
+        self._always_out: frozenset[int] = frozenset()
         self._lock = threading.RLock()  # a look at a pending blob may come from any thread
         self._compiled: OrderedDict[tuple[Any, ...], CompiledSegment] = OrderedDict()
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
@@ -79,6 +82,31 @@ class OnnxRuntimeEngine:
         self._base: dict[tuple[int, int], frozenset[int]] = {}
         self._not_lowerable = {i for i, node in enumerate(graph.nodes) if _never_lowers(node)}
         _engines.add(self)
+
+    def keep_at_fork(self, outputs: Iterable[int]) -> None:
+        """Makes sessions once, for the children of forks, too; they have to be made with one thread.
+
+        Each worker would hold a copy of the weights for every session made after the fork. So the blobs `outputs` (ids)
+        come out of every session from the first on, and a session for any batch extent takes batch 1 as well.
+        """
+        self._kept_at_fork = True
+        self._always_out = frozenset(outputs)
+        self._base.clear()
+
+    def prepare(self, start: int, end: int) -> int:
+        """Makes the session that `run` would use, with the present shapes; returns the last layer, as `run` does."""
+        while True:
+            last = self.end_of_segment(start, end)
+            if last < start:
+                return last
+            try:
+                with self._lock:
+                    self._find(start, last).compiled.prepare()
+            except SegmentNotLowerable as error:
+                self._not_lowerable.add(error.index)
+                self._ends.clear()
+            else:
+                return last
 
     def end_of_segment(self, start: int, end: int) -> int:
         """The last layer of the compiled segment that begins at `start`; start - 1 where that one has no ONNX form."""
@@ -134,13 +162,14 @@ class OnnxRuntimeEngine:
     def _compile(self, start: int, end: int, shapes: tuple[Shape, ...]) -> tuple[tuple[Any, ...], CompiledSegment]:
         """Compiles a range for the blobs' present shapes; for all batch extents above 1 where the layers allow.
 
-        Batch 1 stays by itself: there the weights need no packing (see `session.py`).
+        Batch 1 stays by itself: there the weights need no packing (see `session.py`). Of a net that is to be forked it
+        shares the session of other extents, if there is one.
         """
         key: tuple[Any, ...] = (start, end, shapes)
         open_key = (start, end, "any batch", tuple(shape[1:] for shape in shapes))
         firsts = {shape[:1] for shape in shapes}
         batched = len(firsts) == 1 and firsts != {()} and firsts != {(1,)}
-        if batched:
+        if batched or self._kept_at_fork:
             compiled = self._current(open_key)
             if compiled is not None:
                 return open_key, compiled
@@ -189,6 +218,7 @@ class OnnxRuntimeEngine:
             outside = {i for node in inside for i in node.top if i in read or i in self.graph.outputs}
             memories = {id(blobs[i].data_storage) for i in [*outside, *nodes[end].top]}
             made = {i for node in inside for i in node.top}
+            memories |= {id(blobs[i].data_storage) for i in self._always_out}
             self._base[start, end] = frozenset(i for i in made if id(blobs[i].data_storage) in memories)
         return self._base[start, end]
 
@@ -257,8 +287,10 @@ class OnnxRuntimeEngine:
         self._plans.clear()
 
     def leak_sessions(self) -> None:
-        """Forgets sessions without destroying them: for the child of a fork."""
+        """Forgets sessions without destroying them, unless they may be kept: for the child of a fork."""
         self._lock = threading.RLock()  # another thread may have held it at the fork
+        if self._kept_at_fork:
+            return
         for compiled in self._compiled.values():
             for session in compiled.sessions:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))

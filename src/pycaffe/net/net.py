@@ -186,6 +186,29 @@ class Net(BatchedNet):
             self._engines[device] = (compiled, TorchEngine(self._graph, device, compiled.overwritten))
         return self._engines[device]
 
+    def prepare_to_fork(self, extent: int, outputs: Iterable[str]) -> None:
+        """Makes the sessions of a forward for one batch extent, which children of a fork may then use, too.
+
+        Only for a process without threads, with a net of `threads=1`: in all others a child's sessions are made anew.
+        Extents above 1 come first, since their session may serve 1 as well.
+
+        Args:
+            extent: of each input's first axis.
+            outputs: names of all blobs that are going to be looked at after a forward.
+
+        Raises:
+            NetError: a layer refuses the extent.
+        """
+        compiled, _ = self._engine_pair()
+        compiled.keep_at_fork(self._graph.blob_names.index(name) for name in outputs)
+        for name in self.inputs:
+            blob = self._blob(name)
+            blob.reshape(extent, *blob.shape[1:])
+        end = len(self._graph.nodes) - 1
+        index = 0
+        while self._compiles() and index <= end:
+            index = max(index, compiled.prepare(index, end)) + 1
+
     def _loss(self, index: int) -> float:
         node = self._graph.nodes[index]
         return sum(

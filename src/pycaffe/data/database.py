@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 from pycaffe.errors import DataError
 
@@ -62,6 +63,14 @@ class Database(ABC):
         record = self.peek()
         self._last_key, self._next = record[0], None
         return record
+
+    def once(self) -> Iterator[Record]:
+        """Every record once, from the first to the last; then the first is next."""
+        self.go_behind(None)
+        first = self.peek()[0]
+        yield self.read()
+        while self.peek()[0] != first:
+            yield self.read()
 
     @property
     def last_key(self) -> bytes | None:

@@ -17,16 +17,17 @@ from typing import Any
 from pycaffe.data.database import Database, Record, working_directory
 from pycaffe.errors import DataError, MissingExtra
 
-__all__ = ["LevelDbDatabase"]
+__all__ = ["LevelDbDatabase", "import_plyvel"]
 
 NOT_LINKED = ("LOCK", "LOG", "LOG.old")
 
 
-def _import_plyvel() -> Any:
+def import_plyvel(purpose: str) -> Any:
+    """The module `plyvel`; `purpose` (a noun phrase) is for the error where it is not installed."""
     try:
         import plyvel
     except ImportError as error:
-        raise MissingExtra.of("plyvel", "train", "Reading LevelDB databases") from error
+        raise MissingExtra.of("plyvel", "train", purpose) from error
     return plyvel
 
 
@@ -34,7 +35,7 @@ class LevelDbDatabase(Database):
     """A folder with `CURRENT`, `MANIFEST-*` and tables."""
 
     def _open(self) -> None:
-        self._plyvel = _import_plyvel()
+        self._plyvel = import_plyvel("Reading LevelDB databases")
         if not os.path.isfile(os.path.join(self.path, "CURRENT")):
             raise DataError(
                 f"Failed to open leveldb {self.source}. It should be a folder with a file CURRENT."

@@ -11,7 +11,7 @@ from typing import Any
 from pycaffe.data.database import Database, Record, working_directory
 from pycaffe.errors import DataError, MissingExtra
 
-__all__ = ["LmdbDatabase"]
+__all__ = ["LmdbDatabase", "import_lmdb"]
 
 
 @dataclass
@@ -38,11 +38,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock_in_child)
 
 
-def _import_lmdb() -> Any:
+def import_lmdb(purpose: str) -> Any:
+    """The module `lmdb`; `purpose` (a noun phrase) is for the error where it is not installed."""
     try:
         import lmdb
     except ImportError as error:
-        raise MissingExtra.of("lmdb", "train", "Reading LMDB databases") from error
+        raise MissingExtra.of("lmdb", "train", purpose) from error
     return lmdb
 
 
@@ -50,7 +51,7 @@ class LmdbDatabase(Database):
     """A folder with `data.mdb`. Sees the records of the moment it was opened."""
 
     def _open(self) -> None:
-        self._lmdb = _import_lmdb()
+        self._lmdb = import_lmdb("Reading LMDB databases")
         key = (os.getpid(), os.path.realpath(self.path))
         with _lock:
             for inherited in [key for key in _shared if key[0] != os.getpid()]:

@@ -12,8 +12,9 @@ from pycaffe.blob import FloatArray
 from pycaffe.data.database import working_directory
 from pycaffe.errors import DataError
 from pycaffe.proto import schema
+from pycaffe.proto.replace_file import replacing
 
-__all__ = ["read_mean"]
+__all__ = ["read_mean", "write_mean"]
 
 
 def read_mean(path: str) -> FloatArray:
@@ -38,6 +39,21 @@ def read_mean(path: str) -> FloatArray:
         raise DataError(f"The mean file {path!r} holds no image: shape {shape!r}, {len(values)!r} values.")
     mean: FloatArray = np.asarray(values, np.float32).reshape(shape)
     return mean[0] if mean.ndim == 4 else mean
+
+
+def write_mean(path: str, mean: FloatArray) -> None:
+    """Writes a mean image (C, H, W) as compute_image_mean does, with the old fields of the shape: all tools read it.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    channels, height, width = mean.shape
+    proto = schema.BlobProto(num=1, channels=channels, height=height, width=width, data=mean.ravel())
+    try:
+        with replacing(path) as temporary, open(temporary, "xb") as file:
+            file.write(proto.SerializeToString())
+    except OSError as error:
+        raise DataError(f"Could not write the mean file {path!r}: {error.strerror}.") from error
 
 
 def _blob_shape(proto: Any) -> tuple[int, ...]:

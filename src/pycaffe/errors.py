@@ -16,6 +16,7 @@
     ├── ExportError                a net cannot be exported
     │   └── ExportMismatch         the exported file computes something else
     ├── PoolError                  a pool cannot go on
+    │   ├── ItemTimeout
     │   └── WorkerDied
     └── MissingExtra (ImportError) an optional library is not installed
 
@@ -36,6 +37,7 @@ __all__ = [
     "ExportError",
     "ExportMismatch",
     "InputError",
+    "ItemTimeout",
     "LayerError",
     "MissingExtra",
     "NetError",
@@ -117,6 +119,10 @@ class PoolError(CaffeError):
 
 class WorkerDied(PoolError):
     """A worker process ended while it ran an item."""
+
+
+class ItemTimeout(PoolError):
+    """An item took longer than the pool allows."""
 
 
 class MissingExtra(CaffeError, ImportError):

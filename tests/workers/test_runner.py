@@ -1,23 +1,21 @@
 from __future__ import annotations
 
 import pathlib
-import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pycaffe.errors import InputError, PoolError, WeightsError
-from pycaffe.workers.messages import ItemDone, Settings, picklable_error
+from pycaffe.workers.messages import ItemDone, Settings, Timing, picklable_error
 from pycaffe.workers.runner import Runner
 from tests.workers import faults
 from tests.workers.tiny_net import SHAPE, expected_scores, write_tiny_net
 
 
 def run(runner: Runner, *items: Any) -> list[ItemDone]:
-    return sorted(
-        runner.run([(number, pickle.dumps(item)) for number, item in enumerate(items)]), key=lambda done: done.number
-    )
+    done = runner.run(list(range(len(items))), list(items))
+    return sorted(done.items(), key=lambda done: done.number)
 
 
 @pytest.fixture
@@ -25,8 +23,8 @@ def net(tmp_path: pathlib.Path) -> tuple[str, str]:
     return write_tiny_net(tmp_path)
 
 
-def runner(net: tuple[str, str], preprocess: Any = faults.act, outputs: Any = None, batch_size: int = 3) -> Runner:
-    return Runner(Settings(*net, preprocess, outputs, batch_size))
+def runner(net: tuple[str, str], preprocess: Any = faults.act, batch_size: int = 3, **settings: Any) -> Runner:
+    return Runner(Settings(*net, preprocess=preprocess, batch_size=batch_size, **settings))
 
 
 def test_a_batch_has_the_outputs_of_its_items_run_alone(net: tuple[str, str]) -> None:
@@ -81,7 +79,7 @@ def test_a_blob_without_a_row_an_item_makes_items_run_alone(tmp_path: pathlib.Pa
         'layer { name: "sum" type: "Reduction" bottom: "data" top: "sum" }',
         encoding="utf-8",
     )
-    done = run(Runner(Settings(str(model), None, faults.act, None, 2)), 1, 2)
+    done = run(Runner(Settings(str(model), preprocess=faults.act, batch_size=2)), 1, 2)
     values = [item.outputs["sum"] for item in done if item.outputs is not None]
     np.testing.assert_array_equal(values, [60, 120])
     assert values[0].shape == ()
@@ -104,3 +102,61 @@ def test_errors_that_do_not_survive_the_pipe_become_pool_errors() -> None:
         kept = picklable_error(error)
         assert type(kept) is PoolError
         assert str(kept) == text
+
+
+class NoMemoryAbove:
+    """A net's forward on a device that has no memory for more than so many items."""
+
+    def __init__(self, made: Runner, most: int) -> None:
+        self.forward, self.most, self.extents = made.net.forward, most, list[int]()
+        self.blob = made.net.blobs["data"]
+
+    def __call__(self) -> Any:
+        self.extents.append(self.blob.shape[0])
+        if self.blob.shape[0] > self.most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.forward()
+
+
+def test_a_device_without_memory_for_a_batch_gets_halves_and_smaller_batches_from_then_on(
+    net: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = runner(net, batch_size=8)
+    device = NoMemoryAbove(made, 3)
+    monkeypatch.setattr(made.net, "forward", device)
+    answer = made.run(list(range(8)), list(range(8)))
+    assert device.extents == [8, 4, 2, 2, 2, 2]
+    assert answer.timing == Timing(0, 0.0, 2)
+    for done in answer.items():
+        assert done.error is None
+        expected = expected_scores(net[1], net[0], faults.filled(done.number))
+        np.testing.assert_allclose(done.outputs["score"], expected, rtol=1e-4, atol=1e-4)
+    device.extents.clear()
+    run(made, 1, 2, 3)
+    assert device.extents == [2, 1]
+
+
+def test_a_device_without_memory_for_one_item_gives_its_error(
+    net: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = runner(net)
+    monkeypatch.setattr(made.net, "forward", NoMemoryAbove(made, 0))
+    assert [str(done.error)[:18] for done in run(made, 1, 2)] == ["CUDA out of memory"] * 2
+
+
+def test_a_batch_tells_how_long_its_forward_took(net: tuple[str, str]) -> None:
+    made = runner(net, batch_size=4)
+    assert made.run([1, 2, 3, 4], [1, 2, 3, 4]).timing.extent == 4
+    assert made.run([1, 2, 3, 4], [1, ("raise", "plain"), 3, 4]).timing.extent == 0, "3 items need two forwards"
+    assert made.run([1], [1]).timing.seconds > 0
+
+
+def test_steps_are_told_as_they_begin(net: tuple[str, str]) -> None:
+    steps: list[tuple[int, ...]] = []
+    made = runner(net, batch_size=2, postprocess=lambda outputs: steps.append((-1,)))
+    made.run([7, 8], [1, 2], steps.append)
+    assert steps == [(7,), (8,), (7, 8), (7,), (-1,), (8,), (-1,)]
+
+
+def test_activations_are_those_of_the_largest_layer(net: tuple[str, str]) -> None:
+    assert runner(net).activations == 4 * (3 * 4 * 5 + 7)

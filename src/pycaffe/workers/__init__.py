@@ -1,8 +1,9 @@
-"""Worker processes: `Pool` runs a net over any number of items."""
+"""Workers: `Pool` runs a net over any number of items, in processes, threads, or the caller's own thread."""
 
 from __future__ import annotations
 
 from pycaffe.workers.pool import Pool
 from pycaffe.workers.result import Result
+from pycaffe.workers.stats import PoolStats, WorkerStats
 
-__all__ = ["Pool", "Result"]
+__all__ = ["Pool", "PoolStats", "Result", "WorkerStats"]

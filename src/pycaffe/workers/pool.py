@@ -1,38 +1,45 @@
-"""`Pool`: a net in several processes, over any number of items.
+"""`Pool`: a net in several workers, over any number of items.
 
-    items ─read lazily─→ Schedule ─batches─→ pipe ─→ worker: unpickle → preprocess → forward ─┐
-                            ▲  (pure)                                                         │
-    Result ←──── finished ──┤←───────────────────────── pipe ←── outputs or error, item by item
-                            │
-                  died ─────┘←── sentinel of the process: its items wait again, a new worker starts
+    items ─read lazily─→ Driver ⇄ PoolState (pure) ─batches─→ worker: preprocess → forward → postprocess ─┐
+                            │  ▲                                                                          │
+    Result ←──── owner ─────┘  └──────────────── outputs or error, item by item; deaths; times ───────────┘
 
-The life of one call of `imap_unordered`: read as many items as the workers can hold; send batches to whoever is free;
-wait until a pipe has an answer or a process has died; yield results; again, until the input is at its end and nothing
-is unfinished. All of it happens in the caller's thread, so a caller who pauses pauses the pool, and nothing piles up.
-
-One pipe a worker and no lock that two processes share: a worker that dies holding its end hurts only itself.
+The life of one call of `imap_unordered`, in the thread that iterates: read as many items as keep the workers at work;
+post them to the driving thread; take results as they arrive; again, until the input is at its end and nothing is
+unfinished. A caller who pauses pauses the reading, and nothing piles up.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
-import pickle
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import wait
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
 
-from pycaffe.errors import InputError, PoolError, WorkerDied
+from pycaffe.devices import gpu_count
+from pycaffe.errors import InputError, PoolError
 from pycaffe.threads import available_cores
-from pycaffe.workers.messages import BatchDone, Failed, Ready, Settings
-from pycaffe.workers.process import WorkerProcess, own_memory
+from pycaffe.workers.driver import Driver
+from pycaffe.workers.in_process import SequentialSource, ThreadSource
+from pycaffe.workers.jobs import Single, Stream
+from pycaffe.workers.messages import Settings
+from pycaffe.workers.placement import place
+from pycaffe.workers.processes import ProcessSource
 from pycaffe.workers.result import Result
-from pycaffe.workers.schedule import Schedule, Task
+from pycaffe.workers.state_machine import PoolState
+from pycaffe.workers.stats import PoolStats, with_memory, without_memory
+from pycaffe.workers.worker_handle import WorkerSource
 
-__all__ = ["Pool"]
+__all__ = ["Backend", "Pool"]
 
-READ_SECONDS = 0.02  # a slow input is read for so long before answers are looked at again
+Backend = Literal["sequential", "thread", "process"]
+BACKENDS = ("sequential", "thread", "process")
+LARGEST_BATCH = 64  # that a pool tries by itself
+READ_SECONDS = 0.005  # a slow input is read for so long before what was read goes on its way
 
 
 class Pool:
@@ -42,23 +49,33 @@ class Pool:
             for result in pool.imap_unordered(paths):
                 print(result.item, result.outputs or result.error)
 
-    Each worker loads the net once and runs it with one thread. Every item ends as exactly one `Result`: an exception is
-    the error of its item, and a worker that dies is replaced and its items run again, alone, so that an item that kills
-    its worker costs no other. Processes are spawned: a script needs `if __name__ == "__main__":`.
+    Each worker loads the net once. Every item ends as exactly one `Result`: an exception is the error of its item, and
+    a worker that dies is replaced and its items run again, at last alone, so that an item that kills its worker costs
+    no other. All methods may be called from any thread, and several jobs may go on at a time.
 
     Args:
         model: a prototxt.
         weights: a caffemodel; None for a net without parameters.
-        workers: how many; None for one a core.
+        workers: how many; None for one a core, or one a device.
+        devices: names ("cuda:0") or numbers of GPUs, one worker each; "all" for all GPUs; None for the CPU.
+        gpus: the first so many GPUs.
+        backend: "process"; "thread" for threads of this process; "sequential" for the thread that asks, for debugging.
         preprocess: makes of an item the net's only input (C, H, W), or a dict of inputs by blob name, each without the
-            batch axis. Has to pickle. None takes a dict as it is, and stretches images (path, bytes, H×W×C uint8 array)
+            batch axis. Any callable. None takes a dict as it is, and stretches images (path, bytes, H×W×C uint8 array)
             to the size of the input, with no mean.
+        postprocess: makes of an item's outputs (a dict by blob name) what `Result.outputs` holds. Any callable.
         outputs: names of the blobs that a result holds; None for the net's outputs.
-        batch_size: so many items go through one forward.
-        retries: an item whose worker dies is tried so often again.
+        batch_size: so many items at most go through one forward; None finds a size by trying.
+        max_wait: seconds that an item waits for others to fill a batch with.
+        retries: an item that ran alone when its worker died is tried so often again.
+        item_timeout: seconds that an item may take in a worker before it is given up and the worker replaced.
+        max_items_per_worker: a worker is replaced after so many items: for functions that leak.
+        threads_per_worker: threads of one forward.
+        precision: "float32", or a lower one; see `Net`.
 
     Raises:
         InputError: an argument makes no sense.
+        DeviceError: a device is not there.
     """
 
     def __init__(
@@ -67,36 +84,71 @@ class Pool:
         weights: str | os.PathLike[str] | None = None,
         *,
         workers: int | None = None,
+        devices: Sequence[str | int] | str | None = None,
+        gpus: int | None = None,
+        backend: Backend = "process",
         preprocess: Callable[[Any], Any] | None = None,
+        postprocess: Callable[[Any], Any] | None = None,
         outputs: Iterable[str] | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
+        max_wait: float = 0.005,
         retries: int = 2,
+        item_timeout: float | None = None,
+        max_items_per_worker: int | None = None,
+        threads_per_worker: int = 1,
+        precision: str = "float32",
     ) -> None:
-        count = available_cores() if workers is None else workers
-        for name, value, least in (("workers", count, 1), ("batch_size", batch_size, 1), ("retries", retries, 0)):
-            if value < least:
-                raise InputError(f"{name} is at least {least}, not {value!r}")
-        names = tuple(outputs) if outputs is not None else None
-        self._settings = Settings(
-            os.fspath(model), os.fspath(weights) if weights is not None else None, preprocess, names, batch_size
+        if backend not in BACKENDS:
+            raise InputError(f"Unknown backend {backend!r}. Expected one of {BACKENDS!r}.")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("retries", retries, 0),
+            ("max_wait", max_wait, 0),
+            ("max_items_per_worker", max_items_per_worker, 1),
+            ("threads_per_worker", threads_per_worker, 1),
+        ):
+            if value is not None and not value >= least:
+                raise InputError(f"{name} is at least {least}, not {value!r}.")
+        if item_timeout is not None and not item_timeout > 0:
+            raise InputError(f"item_timeout is above 0, not {item_timeout!r}.")
+        if backend != "process" and (item_timeout is not None or max_items_per_worker is not None):
+            raise InputError(f"item_timeout and max_items_per_worker need backend='process', not {backend!r}.")
+        sequential = backend == "sequential"
+        if sequential and workers not in (None, 1):
+            raise InputError(f"backend='sequential' has one worker, not {workers!r}.")
+        places = place(
+            1 if sequential else workers, devices, gpus, cores=available_cores(), gpus_there=_gpus(devices, gpus)
         )
-        _check_pickles(preprocess)
-        self._schedule = Schedule(batch_size, retries)
-        self._workers: dict[int, WorkerProcess] = {}
-        self._tasks: dict[int, Task] = {}
-        self._results: deque[Result] = deque()
-        self._next_number = 0
-        self._deaths_at_start = 0
-        self._working = False
-        self._closed = False
-        try:
-            for number in range(count):
-                self._start(number)
-        except BaseException:
-            self.close()
-            raise
+        settings = Settings(
+            os.fspath(model),
+            os.fspath(weights) if weights is not None else None,
+            preprocess,
+            postprocess,
+            tuple(outputs) if outputs is not None else None,
+            batch_size or LARGEST_BATCH,
+            threads=threads_per_worker,
+            precision=precision,
+            tell_steps=item_timeout is not None,
+        )
+        state = PoolState(
+            places,
+            batch_size=batch_size,
+            max_wait=0.0 if sequential else max_wait,
+            retries=retries,
+            item_timeout=item_timeout,
+            max_items_per_worker=max_items_per_worker,
+            depth=1 if sequential else 2,
+        )
+        self._state = state
+        self._driver = driver = Driver(state)
+        self._sequential = sequential
+        self._turn = threading.RLock()
+        self._singles: set[Future[Result]] = set()
+        driver.start(_source(backend, settings, driver), thread=not sequential)
+        # Also where the pool is forgotten, or the interpreter ends.
+        self._finalizer = weakref.finalize(self, driver.close)
 
-    # -- for users
+    # -- jobs
 
     def map(self, items: Iterable[Any]) -> list[Result]:
         """The results of all items, in order."""
@@ -105,178 +157,164 @@ class Pool:
     def imap_unordered(self, items: Iterable[Any]) -> Iterator[Result]:
         """The results as they come. Items are read as workers can take them: an endless input is fine.
 
+        Items are read in the thread that iterates. If it stops in the middle, what runs is finished and forgotten.
+
         Raises:
-            PoolError: the pool is closed or has another job.
+            PoolError: the pool is closed.
             WorkerDied: the workers die while they load the net.
             ProtoError, NetError, WeightsError: the workers cannot load the net. The pool is closed then.
         """
-        return self._run(_Job(iter(items)))
+        self._driver.check_open()
+        return self._run(iter(items), ahead=1)
 
     def imap(self, items: Iterable[Any]) -> Iterator[Result]:
-        """The results in order. Reads ahead of a slow item by a bounded number of others."""
-        window = 4 * max(1, len(self._workers)) * self._schedule.batch_size
-        early: dict[int, Result] = {}
-        expected = 0
-        job = _Job(iter(items), limit=window)
-        for result in self._run(job):
-            early[result.index] = result
-            while expected in early:
-                yield early.pop(expected)
-                expected += 1
-                job.limit = expected + window
+        """The results in order; else as `imap_unordered`. Reads ahead of a slow item by a bounded number of others."""
+        self._driver.check_open()
+        return self._in_order(iter(items))
+
+    def submit(self, item: Any) -> Future[Result]:
+        """A future of one item's result, which holds the item's error where it failed.
+
+        Raises:
+            PoolError: the pool is closed.
+        """
+        single = Single()
+        future = single.future
+        self._singles.add(future)
+        future.add_done_callback(self._singles.discard)
+        self._driver.post(lambda state, now: state.add([item], single, now), single)
+        while self._sequential and not future.done():
+            self._step()
+        return future
+
+    def stats(self) -> PoolStats:
+        """What the pool and each worker are at.
+
+        Raises:
+            PoolError: the pool is closed.
+        """
+        self._driver.check_open()
+        if self._sequential or self._driver.in_driving_thread:
+            return with_memory(without_memory(self._state, time.monotonic()))
+        asked: Future[PoolStats] = Future()
+        self._driver.post(lambda state, now: asked.set_result(without_memory(state, now)))
+        while True:
+            try:
+                return with_memory(asked.result(timeout=1))
+            except concurrent.futures.TimeoutError:
+                self._driver.check_open()  # it may have been closed before it came to this
 
     def worker_memory(self) -> list[int]:
         """Bytes of memory that each live worker shares with no other process (USS); empty where that is unknown."""
-        memories = [own_memory(worker.process.pid or 0) for worker in self._workers.values()]
-        return [memory for memory in memories if memory is not None]
+        return [worker.own_memory for worker in self.stats().workers if worker.own_memory is not None]
 
     def close(self) -> None:
-        """Ends the workers. What they were at is lost."""
-        self._closed = True
-        for worker in self._workers.values():
-            worker.ask_to_end()
-        for worker in self._workers.values():
-            worker.end()
-        self._workers.clear()
+        """Ends the workers at once. What they were at is lost: whoever waits for it gets a PoolError."""
+        self._finalizer()
 
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
+        if kind is None and self._finalizer.alive:
+            concurrent.futures.wait(list(self._singles))  # as an Executor does
         self.close()
 
-    # -- the loop
+    # -- inside
 
-    def _run(self, job: _Job) -> Iterator[Result]:
-        if self._closed:
-            raise PoolError("The pool is closed.")
-        if self._working:
-            raise PoolError("The pool is at work on another job: read all its results first, or open another pool.")
-        self._working = True
+    def _run(self, items: Iterator[Any], ahead: int) -> Iterator[Result]:
+        """Results as they come; no more than `ahead` times the pool's capacity is read and not yielded."""
+        stream = Stream()
+        reader = _Reader(items)
+        handed_out = 0
         try:
             while True:
-                self._read(job)
-                self._send()
-                if not self._results:
-                    if job.exhausted and not self._tasks:
-                        return
-                    self._listen(timeout=0 if self._room(job) else None)
-                while self._results:
-                    yield self._results.popleft()
-        except (KeyboardInterrupt, SystemExit):
-            # It may have come between an answer's arrival and its entry in the books; they cannot be trusted any more.
-            self.close()
-            raise
+                if not reader.exhausted and reader.index - handed_out < ahead * self._state.capacity:
+                    self._post_next(reader, stream)
+                    results = stream.next(wait=False)
+                elif reader.index > handed_out:
+                    results = self._wait_for(stream)
+                else:
+                    return
+                for result in results:
+                    handed_out += 1
+                    yield result
         finally:
-            self._working = False
-            self._tasks.clear()
-            self._results.clear()
-            self._schedule.abandon()
+            self._driver.leave(stream)
 
-    def _room(self, job: _Job) -> bool:
-        below_limit = job.limit is None or job.index < job.limit
-        return not job.exhausted and below_limit and self._schedule.room(len(self._workers)) > 0
+    def _post_next(self, reader: _Reader, stream: Stream) -> None:
+        index = reader.index
+        values = reader.read(self._state.batch_size)
+        more = not reader.exhausted
+        if values:
+            self._driver.post(lambda state, now: state.add(values, stream, now, index=index, more=more), stream)
+        elif index:
+            self._driver.post(lambda state, now: state.hurry(now))
 
-    def _read(self, job: _Job) -> None:
-        """Reads items while there is room, and from a slow input no longer than READ_SECONDS and one item."""
-        until = time.monotonic() + READ_SECONDS
-        while self._room(job):
+    def _in_order(self, items: Iterator[Any]) -> Iterator[Result]:
+        early: dict[int, Result] = {}
+        expected = 0
+        for result in self._run(items, ahead=4):
+            early[result.index] = result
+            while expected in early:
+                yield early.pop(expected)
+                expected += 1
+
+    def _wait_for(self, stream: Stream) -> list[Result]:
+        if not self._sequential:
+            return stream.next(wait=True)
+        while not (results := stream.next(wait=False)):
+            self._step()
+        return results
+
+    def _step(self) -> None:
+        """For a pool without a driving thread."""
+        with self._turn:
             try:
-                item = next(job.items)
-            except StopIteration:
-                job.exhausted = True
-                return
-            index, number = job.index, self._next_number
-            job.index, self._next_number = index + 1, number + 1
-            try:
-                payload = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-            except Exception as error:  # a user's object may raise anything while it is pickled
-                self._results.append(Result(item, index, None, error, 1, -1, 0.0))
-                continue
-            self._tasks[number] = task = Task(number, index, item, payload)
-            self._schedule.add(task)
-            if time.monotonic() > until:
-                return
-
-    def _send(self) -> None:
-        for number, batch in self._schedule.assign():
-            payload = [(task.number, task.payload) for task in batch]
-            self._workers[number].send(pickle.dumps(payload, pickle.HIGHEST_PROTOCOL))
-
-    def _listen(self, timeout: float | None) -> None:
-        """Waits until a worker has answered or died, and enters what came."""
-        ready = set(wait([end for worker in self._workers.values() for end in worker.waitables], timeout))
-        for worker in list(self._workers.values()):
-            connection, sentinel = worker.waitables
-            if connection in ready or sentinel in ready:
-                # The pipe first, also of a dead worker: what it answered before it died is good.
-                messages, ended = worker.receive()
-                for message in messages:
-                    self._enter(worker, message)
-                if ended or sentinel in ready:
-                    self._replace(worker)
-
-    def _enter(self, worker: WorkerProcess, message: Ready | Failed | BatchDone) -> None:
-        if isinstance(message, Ready):
-            worker.ready = True
-            self._deaths_at_start = 0
-            self._schedule.start(worker.number)
-        elif isinstance(message, Failed):
-            self.close()
-            raise message.error
-        else:
-            self._schedule.finished(worker.number)
-            for done in message.items:
-                task = self._tasks.pop(done.number, None)
-                if task is not None:  # else of a job that was abandoned
-                    self._results.append(
-                        Result(
-                            task.item, task.index, done.outputs, done.error, task.attempts, worker.number, done.seconds
-                        )
-                    )
-
-    # -- deaths
-
-    def _start(self, number: int) -> None:
-        self._workers[number] = WorkerProcess(number, self._settings)
-
-    def _replace(self, worker: WorkerProcess) -> None:
-        cause = worker.join_dead()
-        who = f"Worker {worker.number} (pid {worker.process.pid}) died with {cause}"
-        hint = " Often the kernel's out-of-memory killer." if cause == "SIGKILL" else ""
-        for task in self._schedule.died(worker.number):
-            if self._tasks.pop(task.number, None) is not None:
-                message = f"{who} while running item {task.index} alone (attempt {task.deaths} of {task.deaths}).{hint}"
-                self._results.append(
-                    Result(task.item, task.index, None, WorkerDied(message), task.deaths, worker.number, 0.0)
-                )
-        if not worker.ready:
-            self._deaths_at_start += 1
-            if self._deaths_at_start > self._schedule.retries:
-                self.close()
-                raise WorkerDied(f"{who} while loading the net.{hint}")
-        self._start(worker.number)
+                self._driver.step()
+            except BaseException as error:
+                # Ctrl-C may have come between an answer and its entry in the books; they cannot be trusted any more.
+                self._driver.close(PoolError(f"The pool was interrupted by {type(error).__name__}."))
+                raise
 
 
-class _Job:
-    """The input of one call.
+class _Reader:
+    """Reads an iterator in pieces.
 
-    items: what is still to be read.
-    limit: the index that reading has to stay below for now; None for no such limit.
+    Attributes:
+        index: how many items were read.
+        exhausted: whether it is at its end.
     """
 
-    def __init__(self, items: Iterator[Any], limit: int | None = None) -> None:
-        self.items = items
-        self.limit = limit
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
         self.index = 0
         self.exhausted = False
 
+    def read(self, most: int) -> list[Any]:
+        """Up to `most` items, and from a slow input no longer than READ_SECONDS and one item."""
+        values: list[Any] = []
+        until = time.monotonic() + READ_SECONDS
+        while len(values) < most:
+            try:
+                values.append(next(self._items))
+            except StopIteration:
+                self.exhausted = True
+                break
+            self.index += 1
+            if time.monotonic() > until:
+                break
+        return values
 
-def _check_pickles(preprocess: Callable[[Any], Any] | None) -> None:
-    try:
-        pickle.dumps(preprocess)
-    except Exception as error:  # a user's object may raise anything while it is pickled
-        raise InputError(
-            f"preprocess={preprocess!r} does not pickle, and has to reach the workers ({error}). "
-            "Use a function or a class of a module, not a lambda or a function inside a function."
-        ) from error
+
+def _gpus(devices: object, gpus: int | None) -> int:
+    """The GPUs of this machine; not asked for where nobody wants one."""
+    return 0 if devices is None and gpus is None else gpu_count()
+
+
+def _source(backend: str, settings: Settings, driver: Driver) -> WorkerSource:
+    if backend == "sequential":
+        return SequentialSource(settings)
+    if backend == "thread":
+        return ThreadSource(settings, driver.ring)
+    return ProcessSource(settings)

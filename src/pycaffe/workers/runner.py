@@ -1,10 +1,12 @@
-"""What a worker does with a batch: unpickle, preprocess, forward, one answer an item. Knows no process and no pipe."""
+"""What a worker does with a batch: preprocess, forward, postprocess, one answer an item. No process, no pipe."""
 
 from __future__ import annotations
 
-import pickle
+import functools
+import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,26 +15,45 @@ import numpy.typing as npt
 from pycaffe.errors import InputError, NetError
 from pycaffe.images import ImagePreprocess
 from pycaffe.net import TEST, Net
-from pycaffe.workers.messages import ItemDone, Settings, picklable_error
+from pycaffe.workers.extents import is_out_of_memory, pieces
+from pycaffe.workers.messages import BatchDone, ItemDone, Settings, Timing, picklable_error
 
 __all__ = ["Runner"]
 
 Inputs = dict[str, npt.NDArray[np.float32]]
+Outputs = dict[str, npt.NDArray[np.float32]]
+Entry = tuple[int, Inputs, float]
+"""Item number, inputs without the batch axis, seconds so far."""
+Begin = Callable[[tuple[int, ...]], None]
+
+
+def _tell_nobody(numbers: tuple[int, ...]) -> None:
+    pass
 
 
 class Runner:
     """A net that is loaded once, and the settings of its pool.
 
-    Two batch extents are run, `batch_size` and 1, because the engine keeps a compiled net for each extent: what does
-    not fill a batch goes item by item.
+    Attributes:
+        activations: bytes of the bottoms and tops of the layer that has the most of them, for one item.
+        batch_limit: the most items of one forward: less than the pool's batch size once its device had no memory
+            for more, 1 where the net mixes items.
 
     Raises:
         ProtoError, NetError, WeightsError: the net cannot be loaded.
         InputError: `outputs` names a blob that the net does not have, or the net has no input.
+        DeviceError: the device is not there.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.net = Net(settings.model, TEST, weights=settings.weights, threads=1)
+        self.net = Net(
+            settings.model,
+            TEST,
+            weights=settings.weights,
+            device=settings.device,
+            threads=settings.threads,
+            precision=settings.precision,
+        )
         if not self.net.inputs:
             raise InputError(
                 f"The net in {settings.model!r} has no inputs: it reads its own data. Use the deploy form of the net."
@@ -41,37 +62,52 @@ class Runner:
         for name in self.outputs:
             if name not in self.net.blobs:
                 raise InputError(f"Unknown blob name {name!r}. The net has {list(self.net.blobs)!r}.")
-        self.batch_size = settings.batch_size
         self.preprocess = settings.preprocess
+        self.postprocess = settings.postprocess
+        self.batch_limit = settings.batch_size
+        self.activations = self._activations()
+        self._begin: Begin = _tell_nobody
 
-    def run(self, batch: list[tuple[int, bytes]]) -> list[ItemDone]:
-        """One answer for each (task number, pickled item), in any order. Never raises."""
+    def run(self, numbers: list[int], values: list[Any], begin: Begin = _tell_nobody) -> BatchDone:
+        """One answer for each item, in any order.
+
+        `begin` is told which items are worked on next.
+        """
+        self._begin = begin
         done: list[ItemDone] = []
-        together: dict[Any, list[tuple[int, Inputs, float]]] = defaultdict(list)
-        for number, payload in batch:
+        together: dict[Any, list[Entry]] = defaultdict(list)
+        for number, value in zip(numbers, values):
+            begin((number,))
             start = time.perf_counter()
             try:
-                inputs = self._inputs(pickle.loads(payload))
+                inputs = self._inputs(value)
             except (Exception, SystemExit) as error:  # whatever the user's function raises belongs to this item
                 done.append(ItemDone(number, None, picklable_error(error), time.perf_counter() - start))
             else:
-                shapes = tuple((name, array.shape) for name, array in inputs.items())
+                shapes = tuple([(name, array.shape) for name, array in inputs.items()])
                 together[shapes].append((number, inputs, time.perf_counter() - start))
+        if len(together) == 1 and self.postprocess is None:
+            (group,) = together.values()
+            if len(group) <= self.batch_limit and len(pieces(len(group), self.batch_limit)) == 1:
+                answer = self._run_whole(group, done)
+                if answer is not None:
+                    return answer
         for group in together.values():
-            done += self._run_group(group)
-        return done
+            self._run_group(group, done)
+        return BatchDone([], {}, done, Timing(0, 0.0, self.batch_limit))
+
+    # -- preprocessing
 
     def _inputs(self, item: Any) -> Inputs:
         """The input blobs of one item, without the batch axis."""
         if self.preprocess is not None:
             item = self.preprocess(item)
         elif not isinstance(item, dict):
-            self.preprocess = self._fitting_preprocess()
-            item = self.preprocess(item)
+            item = self._fitting_preprocess(item)
         values = item if isinstance(item, dict) else {self._single_input(): item}
-        if set(values) != set(self.net.inputs):
+        if values.keys() != set(self.net.inputs):
             raise InputError(f"Expected values for the inputs {self.net.inputs!r}. Got {sorted(map(str, values))!r}.")
-        return {name: np.ascontiguousarray(values[name], np.float32) for name in self.net.inputs}
+        return {name: np.asarray(values[name], np.float32) for name in self.net.inputs}
 
     def _single_input(self) -> str:
         if len(self.net.inputs) != 1:
@@ -80,6 +116,7 @@ class Runner:
             )
         return self.net.inputs[0]
 
+    @functools.cached_property
     def _fitting_preprocess(self) -> ImagePreprocess:
         """Images stretched to the size of the net's only input, no mean, since only the user knows one."""
         shape = self.net.blobs[self._single_input()].shape
@@ -87,53 +124,103 @@ class Runner:
             raise InputError(f"The input has shape {shape!r}, which is not that of images: give `preprocess`.")
         return ImagePreprocess(mean=None, resize=(shape[2], shape[3]), grey=shape[1] == 1)
 
-    def _run_group(self, group: list[tuple[int, Inputs, float]]) -> list[ItemDone]:
-        """Items whose inputs have the same shapes: at once if they fill a batch, else one by one."""
-        if len(group) == self.batch_size > 1:
-            start = time.perf_counter()
-            try:
-                outputs = self._forward([inputs for _, inputs, _ in group])
-            except Exception:  # which item it was (or whether the net takes batches at all) shows when they run alone
-                outputs = None
-            if outputs is not None:
-                share = (time.perf_counter() - start) / len(group)
-                return [
-                    ItemDone(
-                        number, {name: array[row].copy() for name, array in outputs.items()}, None, seconds + share
-                    )
-                    for row, (number, _, seconds) in enumerate(group)
-                ]
-        return [self._run_alone(*entry) for entry in group]
+    # -- forward
 
-    def _run_alone(self, number: int, inputs: Inputs, seconds: float) -> ItemDone:
+    def _run_whole(self, group: list[Entry], done: list[ItemDone]) -> BatchDone | None:
+        """The usual case: all in one forward, whose blobs are handed over as they are. None if it fails."""
         start = time.perf_counter()
         try:
-            outputs = self._forward([inputs])
-            rows = {name: array[0] if array.ndim and len(array) == 1 else array for name, array in outputs.items()}
-            done = {name: array.copy() for name, array in rows.items()}
-        except (Exception, SystemExit) as error:  # Python layers are users' code, too
-            return ItemDone(number, None, picklable_error(error), seconds + time.perf_counter() - start)
-        return ItemDone(number, done, None, seconds + time.perf_counter() - start)
+            outputs = self._forward(group)
+        except (Exception, SystemExit) as error:
+            self._lower_limit(error, len(group))
+            return None
+        seconds = time.perf_counter() - start
+        share = seconds / len(group)
+        rows = [(number, before + share) for number, _, before in group]
+        if len(group) == 1:
+            outputs = {name: _as_row(array) for name, array in outputs.items()}
+        return BatchDone(rows, outputs, done, Timing(len(group), seconds, self.batch_limit))
 
-    def _forward(self, items: list[Inputs]) -> dict[str, npt.NDArray[np.float32]]:
+    def _run_group(self, group: list[Entry], done: list[ItemDone]) -> None:
+        """Items whose inputs have the same shapes, in as few forwards as possible."""
+        while group:
+            extent = pieces(len(group), self.batch_limit)[0]
+            piece, group = group[:extent], group[extent:]
+            start = time.perf_counter()
+            try:
+                outputs = self._forward(piece)
+            except (Exception, SystemExit) as error:  # Python layers are users' code, too
+                self._begin_alone_or_fail(piece, error, time.perf_counter() - start, done)
+                continue
+            share = (time.perf_counter() - start) / extent
+            for row, (number, _, seconds) in enumerate(piece):
+                copies = {
+                    name: (array[row] if extent > 1 else _as_row(array)[0]).copy() for name, array in outputs.items()
+                }
+                done.append(self._finish(number, copies, seconds + share))
+
+    def _begin_alone_or_fail(
+        self, piece: list[Entry], error: BaseException, seconds: float, done: list[ItemDone]
+    ) -> None:
+        """After a forward that failed: halves if the device has no memory, else which item it was shows alone."""
+        if len(piece) == 1:
+            number, _, before = piece[0]
+            done.append(ItemDone(number, None, picklable_error(error), before + seconds))
+        elif self._lower_limit(error, len(piece)):
+            self._run_group(piece, done)
+        else:
+            for entry in piece:
+                self._run_group([entry], done)
+
+    def _lower_limit(self, error: BaseException, extent: int) -> bool:
+        if extent > 1 and is_out_of_memory(error):
+            self.batch_limit = max(1, extent // 2)
+            return True
+        return False
+
+    def _finish(self, number: int, outputs: Outputs, seconds: float) -> ItemDone:
+        if self.postprocess is None:
+            return ItemDone(number, outputs, None, seconds)
+        self._begin((number,))
+        start = time.perf_counter()
+        try:
+            finished = self.postprocess(outputs)
+        except (Exception, SystemExit) as error:
+            return ItemDone(number, None, picklable_error(error), seconds + time.perf_counter() - start)
+        return ItemDone(number, finished, None, seconds + time.perf_counter() - start)
+
+    def _forward(self, items: list[Entry]) -> Outputs:
         """Runs the net on items as one batch; live views of the wanted blobs.
 
         Raises:
             NetError: an output does not have one row an item (a detector's list of boxes; a batch's mean loss).
         """
+        self._begin(tuple([number for number, _, _ in items]))
         for name in self.net.inputs:
-            blob, extent = self.net.blobs[name], items[0][name].shape
+            blob, extent = self.net.blobs[name], items[0][1][name].shape
             if blob.shape != (len(items), *extent):
                 blob.reshape(len(items), *extent)
-            for row, inputs in enumerate(items):
-                blob.data[row] = inputs[name]
+            data = blob.data
+            for row, (_, inputs, _) in enumerate(items):
+                data[row] = inputs[name]
         self.net.forward()
         outputs = {name: self.net.blobs[name].data for name in self.outputs}
         if len(items) > 1:
             for name, array in outputs.items():
                 if array.shape[:1] != (len(items),):
-                    self.batch_size = 1  # it will not be different for the next batch
+                    self.batch_limit = 1  # it will not be different for the next batch
                     raise NetError(
                         f"Blob {name!r} of shape {array.shape!r} has not one row for each of {len(items)} items."
                     )
         return outputs
+
+    def _activations(self) -> int:
+        batch = max(1, self.net.blobs[self.net.inputs[0]].shape[0] if self.net.blobs[self.net.inputs[0]].shape else 1)
+        sizes = {name: math.prod(blob.shape) * 4 // batch for name, blob in self.net.blobs.items()}
+        bottoms, tops = self.net.bottom_names, self.net.top_names
+        return max(sum(sizes[name] for name in {*bottoms[layer], *tops[layer]}) for layer in tops)
+
+
+def _as_row(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """An output of a forward of one item as the only row of a batch: it may have no batch axis, or one of its own."""
+    return array if array.ndim and len(array) == 1 else array[np.newaxis]

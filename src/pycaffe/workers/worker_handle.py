@@ -2,7 +2,7 @@
 
     WorkerSource.start(number, device) ─→ WorkerHandle          at once, while the worker still loads its net
     WorkerHandle.send(message)         ─→ the worker's inbox
-    WorkerHandle.receive()             ←─ Ready or Failed first; then one BatchDone for each Batch, in order
+    WorkerHandle.receive()             ←─ Ready or Failed first; then one BatchDone for each RunBatch, in order
     WorkerHandle.waitables             ─→ multiprocessing.connection.wait, in the one thread that drives the pool
 
 The worker's own side is `worker.serve(connection, runner)`: a forked child calls it with the Runner that its zygote

@@ -1,0 +1,47 @@
+"""How many items go through one forward when the user does not say: found by trying, while real items run.
+
+Sizes are tried in turn, 1, 2, 4, ..., each for a few batches, until the next would no longer pay or would take too much
+memory; then the best of them stays. What counts is the time of one item: its share of the forward, and of what a batch
+costs the pool however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+__all__ = ["LARGEST", "choose_batch_size"]
+
+LARGEST = 64
+TRIALS = 4  # batches a size; the first of each makes sessions and buffers, and does not count
+OVERHEAD = 0.2e-3  # s that a batch costs beside its forward: two messages (benchmarks/bench_pool_overhead.py)
+WORTH = 0.97  # a larger size has to bring an item's time below so much of the best before it
+ACTIVATIONS = 32 << 20  # bytes that one worker's activations may take
+
+
+def choose_batch_size(
+    seconds: Mapping[int, Sequence[float]], activations: int, largest: int = LARGEST
+) -> tuple[int, bool]:
+    """The size of the next batches, and whether it is settled.
+
+    Args:
+        seconds: by size, what the forwards of whole batches took so far, in the order in which they ran.
+        activations: bytes of the net's blobs for one item; 0 where unknown.
+        largest: the most that is possible: 1 for a net that mixes the items of a batch.
+    """
+    if activations:
+        largest = min(largest, max(1, ACTIVATIONS // activations))
+    best, size = 1, 1
+    while size <= largest:
+        if len(seconds.get(size, ())) < TRIALS:
+            return size, False
+        if size > 1:
+            if _item(size, seconds[size]) >= WORTH * _item(best, seconds[best]):
+                break
+            best = size
+        size *= 2
+    return best, True
+
+
+def _item(size: int, seconds: Sequence[float]) -> float:
+    """The time of one item: the fastest trial, since whatever disturbs a trial makes it slower."""
+    return (min(seconds[1:]) + OVERHEAD) / size

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-import uuid
 
 from pycaffe import glog, rng
 from pycaffe.blob import Blob
 from pycaffe.devices import set_device, set_mode_cpu, set_mode_gpu
-from pycaffe.errors import DeviceError
 from pycaffe.layers import layer_types
 from pycaffe.layers.python import BlobVec
 from pycaffe.layers.python import UserLayer as Layer
@@ -24,6 +23,7 @@ from pycaffe.solvers import (
     Solver,
     get_solver,
 )
+from pycaffe.solvers.data_parallel import NCCL
 from pycaffe.threads import set_num_threads
 from pycaffe.timer import Timer
 
@@ -85,40 +85,5 @@ def log(message: str) -> None:
 
 
 def has_nccl() -> bool:
-    """Whether solvers in several processes can train together: not yet."""
-    return False
-
-
-class NCCL:
-    """What averages the gradients of several solvers, for `solver.add_callback` and `net.after_backward`.
-
-    With one solver, as in the original's train.py on one device, there is nothing to do.
-
-    Args:
-        solver: this process's solver.
-        uid: what `new_uid` gave to all processes of the run.
-
-    Raises:
-        DeviceError: there is more than one solver.
-    """
-
-    def __init__(self, solver: Solver, uid: bytes) -> None:
-        if solver_count() > 1:
-            raise DeviceError(f"Training with several solvers is not there yet (solver_count is {solver_count()!r}).")
-
-    @staticmethod
-    def new_uid() -> bytes:
-        """A name for a run, which its processes find each other by."""
-        return uuid.uuid4().hex.encode()
-
-    def bcast(self) -> None:
-        """Gives every solver the parameters of the first."""
-
-    def on_start(self) -> None:
-        """Before an iteration's forward."""
-
-    def on_gradients_ready(self) -> None:
-        """Averages the gradients."""
-
-    def __call__(self, layer: int) -> None:
-        """After a layer's backward, with `layer_wise_reduce`."""
+    """Whether solvers in several processes can train together: with torch, by NCCL on GPUs and by gloo on CPUs."""
+    return importlib.util.find_spec("torch") is not None

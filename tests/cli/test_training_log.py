@@ -29,6 +29,7 @@ I1231 23:59:54.000000   123 sgd_solver.cpp:112] Iteration 0, lr = 0.01
 W1231 23:59:55.000000   123 blocking_queue.cpp:49] Waiting for data
 I0101 00:00:10.000000   123 solver.cpp:239] Iteration 100 (6.25 iter/s, 16s/100 iters), loss = nan
 I0101 00:00:10.000000   123 sgd_solver.cpp:112] Iteration 100, lr = 0.00992565
+I0101 00:00:11.000000   123 solver.cpp:327] Iteration 110, loss = 0.5
 """  # noqa: W291 (the original's blank)
 
 
@@ -46,19 +47,20 @@ def test_every_line_of_the_original(tmp_path: pathlib.Path) -> None:
     log = read(tmp_path, LOG)
     found = values(log)
     assert math.isnan(found["loss"].pop(100))
+    assert found["loss"].pop(110) == 0.5  # without a rate
     assert found == {
         "test/(loss of the net)": {0: 2.5},
         "test/accuracy": {0: 0.0861},
         "test/loss": {0: 2.41083},
         "test 1/accuracy": {0: 0.25},
         "loss": {0: 2.36},
-        "iterations/s": {0: -1.4013e-45, 100: 6.25},
+        "iterations/s": {100: 6.25},
         "train/loss": {0: 2.35},
         "train/box": {0: 7},
         "train/box #2": {0: -1e-5},
         "lr": {0: 0.01, 100: 0.00992565},
     }
-    losses = [name for name, points in log.series.items() if points[0].is_loss]
+    losses = [name for name, points in log.series.items() if next(iter(points.values())).is_loss]
     assert losses == ["test/(loss of the net)", "test/loss", "loss", "train/loss"]
 
 

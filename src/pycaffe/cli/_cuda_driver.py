@@ -11,12 +11,24 @@ from typing import Any
 
 from pycaffe.errors import DeviceError
 
-__all__ = ["describe_gpu"]
+__all__ = ["describe_gpu", "gpu_name"]
 
 # CUdevice_attribute of cuda.h.
 MAX_THREADS_PER_BLOCK, MAX_BLOCK_DIM, MAX_GRID_DIM, MAX_SHARED_MEMORY_PER_BLOCK, TOTAL_CONSTANT_MEMORY = 1, 2, 5, 8, 9
 WARP_SIZE, MAX_PITCH, MAX_REGISTERS_PER_BLOCK, CLOCK_RATE, TEXTURE_ALIGNMENT = 10, 11, 12, 13, 14
 GPU_OVERLAP, MULTIPROCESSOR_COUNT, KERNEL_EXEC_TIMEOUT, CAPABILITY_MAJOR, CAPABILITY_MINOR = 15, 16, 17, 75, 76
+
+
+def gpu_name(index: int) -> str:
+    """The name of a GPU, such as "NVIDIA H100 80GB HBM3".
+
+    Raises:
+        DeviceError: the driver is missing or refuses.
+    """
+    driver, device = _open(index)
+    name = ctypes.create_string_buffer(256)
+    _check(driver.cuDeviceGetName(name, len(name), device))
+    return name.value.decode(errors="replace")
 
 
 def describe_gpu(index: int) -> list[tuple[int, str]]:
@@ -25,11 +37,8 @@ def describe_gpu(index: int) -> list[tuple[int, str]]:
     Raises:
         DeviceError: the driver is missing or refuses.
     """
-    driver = _driver()
-    device, total, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
-    _check(driver.cuInit(0))
-    _check(driver.cuDeviceGet(ctypes.byref(device), index))
-    _check(driver.cuDeviceGetName(name, len(name), device))
+    driver, device = _open(index)
+    total = ctypes.c_size_t()
     _check(driver.cuDeviceTotalMem_v2(ctypes.byref(total), device))
 
     def attribute(number: int) -> int:
@@ -44,7 +53,7 @@ def describe_gpu(index: int) -> list[tuple[int, str]]:
         (178, f"Device id:                     {index}"),
         (179, f"Major revision number:         {attribute(CAPABILITY_MAJOR)}"),
         (180, f"Minor revision number:         {attribute(CAPABILITY_MINOR)}"),
-        (181, f"Name:                          {name.value.decode(errors='replace')}"),
+        (181, f"Name:                          {gpu_name(index)}"),
         (182, f"Total global memory:           {total.value}"),
         (183, f"Total shared memory per block: {attribute(MAX_SHARED_MEMORY_PER_BLOCK)}"),
         (184, f"Total registers per block:     {attribute(MAX_REGISTERS_PER_BLOCK)}"),
@@ -60,6 +69,14 @@ def describe_gpu(index: int) -> list[tuple[int, str]]:
         (199, f"Number of multiprocessors:     {attribute(MULTIPROCESSOR_COUNT)}"),
         (200, f"Kernel execution timeout:      {'Yes' if attribute(KERNEL_EXEC_TIMEOUT) else 'No'}"),
     ]
+
+
+def _open(index: int) -> tuple[Any, ctypes.c_int]:
+    """The driver, and its handle of a GPU."""
+    driver, device = _driver(), ctypes.c_int()
+    _check(driver.cuInit(0))
+    _check(driver.cuDeviceGet(ctypes.byref(device), index))
+    return driver, device
 
 
 def _driver() -> Any:

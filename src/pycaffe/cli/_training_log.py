@@ -57,6 +57,7 @@ class LogReader:
         self._iteration: int | None = None
         self._test_net = 0
         self._last_loss: tuple[int, float] | None = None
+        self._says_rate = False
         self._first_number: dict[str, str] = {}
 
     def read(self, line: str) -> list[Measurement]:
@@ -87,10 +88,11 @@ class LogReader:
         if match := _LOSS.fullmatch(message):
             self._iteration = int(match[1])
             loss = Measurement("loss", self._iteration, seconds, float(match[3]), is_loss=True)
-            rate = float(match[2]) if match[2] else self._rate(seconds)
+            self._says_rate = self._says_rate or match[2] is not None
+            rate = float(match[2] or 0) if self._says_rate else self._rate(seconds)
             self._last_loss = (self._iteration, seconds)
-            # The first figure after a start is 0 of 0 seconds.
-            return [loss] if not rate else [loss, Measurement("iterations/s", self._iteration, seconds, rate)]
+            # The first rate after a start is that of no iterations: 0, or in some releases a denormal below.
+            return [loss] if rate <= 0 else [loss, Measurement("iterations/s", self._iteration, seconds, rate)]
         if match := _LR.fullmatch(message):
             return [Measurement("lr", int(match[1]), seconds, float(match[2]))]
         if match := _TESTING.fullmatch(message):
@@ -111,13 +113,13 @@ class LogReader:
     def _test_prefix(self) -> str:
         return f"test {self._test_net}" if self._test_net else "test"
 
-    def _rate(self, seconds: float) -> float | None:
-        """Iterations a second by the clock, for logs from before 2016, whose lines do not say it."""
+    def _rate(self, seconds: float) -> float:
+        """Iterations a second by the clock, for logs from before 2016, whose lines do not say it; 0 where unknown."""
         if self._last_loss is None or self._iteration is None:
-            return None
+            return 0.0
         iteration, then = self._last_loss
         if seconds <= then or self._iteration <= iteration:
-            return None
+            return 0.0
         return (self._iteration - iteration) / (seconds - then)
 
     def _distinct(self, series: str, number: str) -> str:

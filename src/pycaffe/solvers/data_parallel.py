@@ -26,7 +26,7 @@ from pycaffe.graph import Parameter
 from pycaffe.layers._torch import Tensor, torch
 from pycaffe.solvers.solver import Action, Solver
 
-__all__ = ["NCCL", "AgreedAction"]
+__all__ = ["AgreedAction", "NCCL"]
 
 TO_MEET = timedelta(minutes=5)  # how long a process waits for the others to come up
 FOR_EVER = timedelta(days=365)  # an iteration may wait for rank 0's tests; as in the original there is no limit

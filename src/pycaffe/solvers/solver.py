@@ -304,7 +304,8 @@ class Solver:
             target[...] = values
         self.iter = state.iteration
         self._learning_rate.restore(state.current_step, state.minimum_loss, state.iter_last_event)
-        run_state = read_run_state(path)
+        # Of several solvers only rank 0's place was saved: there the data begin anew for all, as in the original.
+        run_state = read_run_state(path) if parallel.solver_count() == 1 else None
         if run_state is not None:
             self._restore_run_state(run_state)
 

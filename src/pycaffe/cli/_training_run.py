@@ -1,0 +1,109 @@
+"""One solver's part of `caffe train`: what every process of a run does, the only one or one of several."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pycaffe.cli._caffe_cpp import info
+
+if TYPE_CHECKING:
+    from pycaffe.solvers import Action, Solver
+
+__all__ = ["TrainingJob", "solve"]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What `caffe train` was asked to do.
+
+    Attributes:
+        param: the SolverParameter, with level, stages and weights of the command line.
+        snapshot: the solver state to go on from, or an empty string.
+        devices: "cpu" or "cuda:N"; a solver for each.
+        tensorboard: the folder for event files, or an empty string.
+    """
+
+    param: Any
+    snapshot: str
+    devices: tuple[str, ...]
+    tensorboard: str
+
+
+def solve(job: TrainingJob, requested: Callable[[], Action], uid: bytes | None = None) -> None:
+    """Makes the solver of this process and trains. Its rank and their number are set already.
+
+    Args:
+        job: what to do.
+        requested: asked after each iteration what to do; of several solvers, on rank 0 alone.
+        uid: what `NCCL.new_uid` gave to all solvers of the run; None for the only one.
+    """
+    from pycaffe import parallel
+    from pycaffe.solvers import get_solver
+    from pycaffe.solvers.data_parallel import NCCL, AgreedAction
+
+    solver = get_solver(_param_for(job, job.devices[parallel.solver_rank()]))
+    if job.snapshot:
+        info(235, f"Resuming from {job.snapshot}")
+        solver.restore(job.snapshot)
+    solver.set_action_function(requested)
+    info(239, "Starting Optimization")
+    if uid is not None:
+        nccl = NCCL(solver, uid)
+        nccl.bcast()
+        solver.add_callback(nccl)
+        if solver.param.layer_wise_reduce:
+            solver.net.after_backward(nccl)
+        agreed = AgreedAction(nccl, requested)
+        solver.add_callback(agreed)
+        solver.set_action_function(agreed)
+    if parallel.root_solver():
+        with _shown(job, solver):
+            solver.solve()
+        info(250, "Optimization Done.")
+    else:
+        solver.step(solver.param.max_iter - solver.iter)
+    if uid is not None:
+        nccl.close()
+
+
+def _param_for(job: TrainingJob, device: str) -> Any:
+    """The solver's parameters with the device of one process."""
+    param = type(job.param)()
+    param.CopyFrom(job.param)
+    if device == "cpu":
+        param.solver_mode = param.CPU
+    else:
+        param.solver_mode, param.device_id = param.GPU, int(device.partition(":")[2])
+    return param
+
+
+@contextlib.contextmanager
+def _shown(job: TrainingJob, solver: Solver) -> Iterator[None]:
+    """Within the block training is drawn on the terminal, where there is one, and written for TensorBoard."""
+    from pycaffe.cli._live_line import LiveLine, terminal
+    from pycaffe.cli._tensorboard import TensorBoardHandler
+
+    logger = logging.getLogger("pycaffe")
+    handlers: list[logging.Handler] = []
+    if job.tensorboard:
+        handlers.append(TensorBoardHandler(job.tensorboard, solver.iter))
+        logger.setLevel(logging.INFO)  # whatever GLOG_minloglevel keeps from stderr
+    stream = terminal()
+    if stream is not None:
+        line = LiveLine(stream, solver.param.max_iter)
+        first = solver.iter
+        solver.add_callback(
+            lambda: line.advance(solver.iter, solver._smoothed.value if solver.iter > first else None), lambda: None
+        )
+        handlers.append(line)
+    logger.handlers[:0] = handlers  # before the log's own: the live line makes room for its lines
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -75,7 +75,7 @@ def test_convert_imageset_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == ("convert_imageset.cpp:153", "Processed 7 files.")
     # The last is a JPEG, made anew; the others are stored as they are, and the last but one is grey.
     assert [datum_to_array(datum, "r").shape[0] for datum in records("own").values()] == [3] * 5 + [1] * 2
-    (error,) = run(capsys, "convert_imageset", "--check_size", "", "list.txt", "x", status=1)[-1]
+    (error,) = run(capsys, "convert_imageset", "--check_size", "", "list.txt", "x", status=2)[-1]
     assert error.startswith("Error: Incorrect data field size")
     assert not os.path.exists("x")
     assert run(capsys, "convert_imageset", "", "list.txt", status=2)[-1] == ("Error: Missing argument 'DB_NAME'.",)

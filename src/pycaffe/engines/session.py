@@ -15,6 +15,7 @@ from typing import Any
 
 from pycaffe.blob import FloatArray
 from pycaffe.engines.segment import Segment
+from pycaffe.engines.split_concat import split_concatenations
 
 __all__ = ["create_session"]
 
@@ -35,6 +36,7 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
     """
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
+    split_concatenations(segment.model)
     arrays = dict(zip((name for name, _, _ in segment.parameters), values))
     in_place = _used_in_place(segment.model, arrays)
     if in_place:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pycaffe.errors import ShapeError
 
-__all__ = ["Blob", "FloatArray", "Pending", "Shape", "Storage", "Watcher"]
+__all__ = ["Blob", "FloatArray", "Pending", "Shape", "Storage", "Watcher", "structure_changes"]
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -28,6 +28,21 @@ MAX_AXES = 32  # kMaxBlobAxes of blob.hpp
 INT_MAX = 2**31 - 1
 
 _allocation = threading.RLock()
+_structure_changes = 0
+
+
+def structure_changes() -> int:
+    """Counts, over all blobs, what may make a repeated forward differ in more than its inputs' values.
+
+    These are new shapes and buffers, views of watched parameters, and values that stop waiting without being fetched.
+    While the count stands still, an engine need not look at each blob again.
+    """
+    return _structure_changes
+
+
+def _count_change() -> None:
+    global _structure_changes
+    _structure_changes += 1
 
 
 def _renew_lock_in_child() -> None:
@@ -146,8 +161,10 @@ class Storage:
         lease = self._lease() if self._lease is not None else None
         if lease is None:
             lease = _lease(self.array())
-            if self._watchers and self._snapshot is None:
-                self._snapshot = self.array().copy()
+            if self._watchers:
+                _count_change()
+                if self._snapshot is None:
+                    self._snapshot = self.array().copy()
             self._lease = weakref.ref(lease)
         self.touched = True
         return lease[: math.prod(shape)].reshape(shape)
@@ -157,6 +174,7 @@ class Storage:
     def adopt(self, array: FloatArray) -> bool:
         """Takes a flat array as the buffer if nobody has looked yet; else copies it in. True where it was adopted."""
         self._warn_watchers()
+        _count_change()
         self.version += 1
         self._pending = None
         if self._array is None and array.size == self.capacity:
@@ -169,12 +187,19 @@ class Storage:
 
     def put(self, array: FloatArray) -> None:
         """Takes an engine's result: as the buffer where no view lives, else by copying it under the views."""
-        self._pending = None
+        if self._pending is not None:
+            _count_change()
+            self._pending = None
         flat = array.reshape(-1)
         if flat.size == self.capacity and not self.leased and flat.flags.writeable:
             self._array, self._fill = flat, None
         else:
             self.array()[: flat.size] = flat
+
+    @property
+    def compared(self) -> bool:
+        """Whether writes through views have to be looked for: `current_version` does."""
+        return self._snapshot is not None
 
     @property
     def pending(self) -> Pending | None:
@@ -189,16 +214,27 @@ class Storage:
         if values.ctypes.data % ALIGNMENT and not self.leased:
             self._array = _aligned_zeros(self.capacity)
             self._array[...] = values
+            _count_change()
+
+    def clear(self) -> None:
+        """Makes all values 0. Without a view the buffer is let go, so that gradients may come as it (`put`)."""
+        if self.leased:
+            self.array()[...] = 0
+        else:
+            self._array = None
 
     def changing(self) -> FloatArray:
         """The buffer for a solver, which is about to write to it: watchers are told, and the version counts it."""
         values = self.array()
         self._warn_watchers()
+        _count_change()
         self.version += 1
         return values
 
     def expect(self, pending: Pending) -> None:
         """From now on the values are `pending`'s. No view may be alive."""
+        if self._pending is not None and self._pending is not pending:
+            _count_change()
         self._pending = pending
         self._fill = None
 
@@ -327,13 +363,16 @@ class Blob:
             self._data = Storage(count)
         if count > self._diff.capacity:
             self._diff = Storage(count)
-        self._shape = new
+        if new != self._shape:
+            self._shape = new
+            _count_change()
 
     def share_data(self, other: Blob) -> None:
         """Uses the data buffer of `other` from now on (both must have the same count)."""
         if self.count != other.count:
             raise ShapeError(f"Check failed: count_ == other.count() ({self.count} vs. {other.count}).")
         self._data = other._data
+        _count_change()
 
     def share_diff(self, other: Blob) -> None:
         """Uses the diff buffer of `other` from now on (both must have the same count)."""

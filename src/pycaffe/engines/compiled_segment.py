@@ -33,7 +33,7 @@ RUNS_UNTIL_FORGOTTEN = 16
 class PendingRun:
     """One compiled forward whose blobs were not all handed out: a copy of its inputs, and who waits."""
 
-    __slots__ = ("__weakref__", "_blobs", "_compiled", "_inputs", "_lock")
+    __slots__ = ("__weakref__", "_blobs", "_compiled", "_inputs", "_lock", "fetched")
 
     def __init__(
         self, compiled: CompiledSegment, inputs: dict[str, FloatArray], blobs: list[int], lock: threading.RLock
@@ -42,15 +42,22 @@ class PendingRun:
         self._inputs = compiled.copies(inputs)
         self._blobs = blobs
         self._lock = lock
+        self.fetched = False
         for blob in blobs:
             compiled.graph.blobs[blob].data_storage.expect(self)
 
     def __del__(self) -> None:
         self._compiled.give_back(self._inputs)  # every blob that waited has been fetched or belongs to a later run
 
+    def renew(self, inputs: dict[str, FloatArray]) -> None:
+        """Stands for another run of the same segment from now on: every blob waits as before."""
+        for name, array in inputs.items():
+            np.copyto(self._inputs[name], array)
+
     def fetch(self) -> None:
         """Runs the forward once more, with everything handed out, and gives every blob that still waits its values."""
         with self._lock:
+            self.fetched = True
             storages = {blob: self._compiled.graph.blobs[blob].data_storage for blob in self._blobs}
             waiting = {blob: storage for blob, storage in storages.items() if storage.pending is self}
             if waiting:
@@ -106,6 +113,15 @@ class CompiledSegment:
         """Whether the parameters are those that were compiled: same buffers (`share_with`), same values (surgery)."""
         return all(blob.data_storage is storage for blob, storage in self._owners) and all(
             storage.current_version() == version for storage, version in self._versions
+        )
+
+    def is_quiet(self) -> bool:
+        """Whether nothing but its inputs can make the next run differ: no view of a parameter, no blob looked at."""
+        return not (
+            self.overwrites
+            or self._looks
+            or any(storage.compared for storage in self.storages)
+            or any(blob.data_storage.leased for _, blob in self._inner)
         )
 
     # -- which blobs come out

@@ -19,6 +19,9 @@ class OverwrittenValues:
     def __init__(self) -> None:
         self._values: dict[int, dict[int, FloatArray]] = {}
 
+    def __bool__(self) -> bool:
+        return any(self._values.values())
+
     def forget(self, start: int, made: Iterable[int]) -> None:
         """A run that begins at layer `start` makes these blobs anew: what later layers overwrote is out of date."""
         if self._values:

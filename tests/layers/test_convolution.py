@@ -144,18 +144,6 @@ def test_filters_as_large_as_the_input(batch: int) -> None:
     )
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_filters_as_large_as_the_input(batch: int) -> None:
-    """One place to stand: compiled as a product of matrices from batch 2 on."""
-    x, weight, bias = RNG.normal(size=(batch, 4, 3, 5)), RNG.normal(size=(6, 4, 3, 5)), RNG.normal(size=6)
-    check_layer(
-        layer("num_output: 6 kernel_h: 3 kernel_w: 5"),
-        [x.astype(np.float32)],
-        [weight.astype(np.float32), bias.astype(np.float32)],
-        expect=lambda x, w, b: (np.einsum("nchw,ochw->no", x, w) + b)[..., None, None],
-    )
-
-
 def test_two_bottoms_share_weights() -> None:
     check_layer(
         layer("num_output: 2 kernel_size: 2 bias_term: false", bottoms=2),

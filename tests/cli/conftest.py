@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pycaffe import glog
+from tests.workers.tiny_net import write_tiny_net
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +18,9 @@ def no_log_goes_on() -> Iterator[None]:
         logger.removeHandler(glog._handler)
         glog._handler = None
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Prototxt and weights of a net of one layer, with 7 classes."""
+    return write_tiny_net(tmp_path_factory.mktemp("net"))

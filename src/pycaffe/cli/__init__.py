@@ -3,7 +3,8 @@
 A verb is a module without a leading underscore that holds a click command named `command`. Heavy imports (numpy, the
 net) stand inside its function, so that `caffe --help` is quick.
 
-Exit status: 0 all went well, 1 something failed, 2 the command cannot be carried out as it stands, 130 interrupted.
+Exit status: 0 all went well, 1 something failed, 2 the command cannot be carried out as it stands, 130 interrupted, 143
+ended by SIGTERM.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""What a user names on the command line → paths of images."""
+"""What a user names on the command line → paths of images, one by one: a folder of a million starts at once."""
 
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 import click
 
@@ -13,18 +15,25 @@ IMAGE_SUFFIXES = frozenset(
 )  # what is taken from a folder; a file that is named is taken whatever its suffix
 
 
-def expand(names: Iterable[str]) -> list[str]:
-    """Paths for files, folders (with all below them, sorted), globs (sorted) and `@lists` (one path a line).
+def expand(names: Iterable[str]) -> Iterator[str]:
+    """Paths for files, folders (with all below them), globs and `@lists` (one path a line).
 
-    A file that is not there stays in: it becomes a record with its error.
+    A file that is not there stays in: it becomes a record with its error. So does a folder that may not be read.
 
     Raises:
-        click.UsageError: a glob matches nothing, a list cannot be read, or there is no image at all.
+        click.UsageError: (at once) a glob matches nothing, a list cannot be read, or there is no image at all.
     """
-    paths = [path for name in names for path in _expand_one(name)]
-    if not paths:
+    paths = itertools.chain.from_iterable([_expand_one(name) for name in names])
+    first = next(paths, None)
+    if first is None:
         raise click.UsageError("No images: the folders and lists that were named hold none.")
-    return paths
+    return itertools.chain([first], paths)
+
+
+def can_be_counted(names: Iterable[str]) -> bool:
+    """Whether the paths can be gone through twice: not where a list comes through a pipe."""
+    lists = [name[1:] for name in names if name.startswith("@") and not os.path.lexists(name)]
+    return all(os.path.isfile(name) for name in lists)
 
 
 def _expand_one(name: str) -> Iterable[str]:
@@ -36,23 +45,43 @@ def _expand_one(name: str) -> Iterable[str]:
         return _read_list(name[1:])
     if not glob.has_magic(name):
         return [name]
-    matches = sorted(glob.glob(name, recursive=True))
-    if not matches:
+    matches = glob.iglob(name, recursive=True)
+    first = next(matches, None)
+    if first is None:
         raise click.UsageError(f"No file matches {name!r}.")
-    return [path for match in matches for path in (_walk(match) if os.path.isdir(match) else [match])]
+    return (
+        path
+        for match in itertools.chain([first], matches)
+        for path in (_walk(match) if os.path.isdir(match) else [match])
+    )
 
 
 def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(parent, file)
-
-
-def _read_list(name: str) -> list[str]:
+    """Files in the folder's own order: sorting would have to wait for the last. Links to folders are not followed."""
+    folders = []
     try:
-        with open(name, encoding="utf-8", errors="surrogateescape") as file:  # paths are bytes, whatever they spell
-            return [line for line in file.read().split("\n") if line.strip()]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    yield entry.path
+    except OSError:
+        yield folder  # what is in it is not lost silently: reading it fails, with this error
+    for below in folders:
+        yield from _walk(below)
+
+
+def _read_list(name: str) -> Iterator[str]:
+    try:
+        file = open(name, encoding="utf-8", errors="surrogateescape", newline="\n")  # noqa: SIM115 (_lines closes it)
     except OSError as error:
         raise click.UsageError(f"Could not open or find file {name!r}, a list of images: {error.strerror}.") from error
+    return _lines(file)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    with file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\n")

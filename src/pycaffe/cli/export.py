@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -89,12 +90,12 @@ def _set_batch(net: Net, batch: int) -> None:
 
 
 def _preprocessing(net: Net, mean: str | None, scale: float | None, channel_swap: bool) -> ImagePreprocess:
-    from pycaffe.cli.classify import _mean
+    from pycaffe.cli._image_options import mean_of
     from pycaffe.images import ImagePreprocess
 
     order = "RGB" if channel_swap else "BGR"
     return ImagePreprocess(
-        mean=_mean(mean),
+        mean=mean_of(mean),
         scale=1.0 if scale is None else scale,
         channel_order=order,  # type: ignore[arg-type]
         grey=_image_shape(net)[1] == 1,
@@ -117,7 +118,7 @@ def _image_shape(net: Net) -> tuple[int, ...]:
     return shape
 
 
-def _image_inputs(net: Net, paths: list[str]) -> list[dict[str, npt.NDArray[np.float32]]]:
+def _image_inputs(net: Net, paths: Iterable[str]) -> list[dict[str, npt.NDArray[np.float32]]]:
     """Each image as a batch of its own: pixels 0 to 255, blue green red, as many times as the net's batch."""
     import numpy as np
 

@@ -27,24 +27,25 @@ def drawn(screen: Screen) -> list[str]:
 
 
 def test_iteration_rate_time_left_and_loss(screen: Screen) -> None:
-    clock = iter([0.0, 0.05, 2.0, 4.0])
+    clock = iter([0.0, 0.05, 2.0, 4.0, 6.0])
     line = LiveLine(screen, 1000, lambda: next(clock))
     line.advance(100, None)
     line.advance(101, 9.0)  # too soon after the last
-    line.advance(120, 2.34567)
-    line.advance(140, 1e-5)
+    line.advance(102, 8.0)  # warm only now
+    line.advance(122, 2.34567)
+    line.advance(142, 1e-5)
     assert drawn(screen) == [
         "Iteration 100/1000  10 %",
-        "Iteration 120/1000  12 %  10 iter/s  1:28 left  loss 2.346",
-        "Iteration 140/1000  14 %  10 iter/s  1:26 left  loss 1e-05",
+        "Iteration 102/1000  10 %  loss 8",
+        "Iteration 122/1000  12 %  10 iter/s  1:28 left  loss 2.346",
+        "Iteration 142/1000  14 %  10 iter/s  1:26 left  loss 1e-05",
     ]
 
 
 def test_the_rate_is_that_of_the_last_half_minute(screen: Screen) -> None:
-    times = [0.0, 100.0, 120.0, 128.0]
-    clock = iter(times)
+    clock = iter([0.0, 1.0, 100.0, 120.0, 128.0])
     line = LiveLine(screen, 1000, lambda: next(clock))
-    for iteration in (0, 10, 30, 66):
+    for iteration in (0, 1, 10, 30, 66):
         line.advance(iteration, None)
     assert "  2 iter/s" in drawn(screen)[-1]  # 56 iterations in 28 seconds
 

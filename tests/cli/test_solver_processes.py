@@ -17,6 +17,7 @@ from pycaffe.solvers import SGDSolver
 from tests.cli.test_train import endless, read_until, solver, weights_of
 
 __all__ = ["endless", "solver"]  # fixtures
+pytestmark = pytest.mark.slow  # three interpreters import torch
 
 SCRIPT = """
 import sys

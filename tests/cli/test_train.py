@@ -210,6 +210,20 @@ def test_tensorboard_shows_what_the_log_says(
     )
 
 
+def test_tensorboard_hides_what_a_resumed_run_does_again(
+    solver: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    words = ("--solver", solver, "--tensorboard", tmp_path / "events")
+    assert train(capsys, *words) == ""
+    (first,) = (tmp_path / "events").iterdir()
+    os.replace(first, tmp_path / "first")  # both are named after the second
+    train(capsys, *words, "--snapshot", tmp_path / "run_iter_4.solverstate")
+    found = list(events(tmp_path / "events"))
+    assert [event.step for event in found if event.HasField("session_log")] == [4]
+    assert {event.step for event in found if event.HasField("summary")} == {4, 6}
+
+
 @pytest.fixture
 def endless(solver: pathlib.Path) -> pathlib.Path:
     text = (

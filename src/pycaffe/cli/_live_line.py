@@ -38,24 +38,25 @@ class LiveLine(logging.Handler):
     def __init__(self, stream: TextIO, last: int, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.DEBUG)
         self._stream, self._last, self._clock = stream, last, clock
-        self._drawn = -REDRAW_SECONDS
+        self._drawn: float | None = None
         self._times: deque[tuple[float, int]] = deque()
 
     def advance(self, iteration: int, loss: float | None) -> None:
         """An iteration begins; `loss` is that of the one before."""
         now = self._clock()
-        if now - self._drawn < REDRAW_SECONDS and self._times:
-            return
+        if self._drawn is not None:  # the first iteration warms up, and says nothing about the rate
+            if now - self._drawn < REDRAW_SECONDS:
+                return
+            self._times.append((now, iteration))
         self._drawn = now
-        self._times.append((now, iteration))
-        while now - self._times[0][0] > RATE_SECONDS and len(self._times) > 2:
+        while len(self._times) > 2 and now - self._times[0][0] > RATE_SECONDS:
             self._times.popleft()
         self._write(self._text(iteration, loss))
 
     def _text(self, iteration: int, loss: float | None) -> str:
         parts = [f"Iteration {iteration}/{self._last}", f"{100 * iteration // max(self._last, 1)} %"]
-        (then, first), (now, _) = self._times[0], self._times[-1]
-        if iteration > first and now > then:
+        if len(self._times) > 1:
+            (then, first), (now, _) = self._times[0], self._times[-1]
             rate = (iteration - first) / (now - then)
             parts += [f"{rate:.3g} iter/s", f"{duration((self._last - iteration) / rate)} left"]
         if loss is not None:

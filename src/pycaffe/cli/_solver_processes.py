@@ -48,6 +48,7 @@ def solve_on_devices(job: TrainingJob, sigint_effect: str, sighup_effect: str) -
         uid = NCCL.new_uid(folder)
         processes: list[BaseProcess] = []
         stack.enter_context(_ending(processes))
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _exit_in_order))
         stack.enter_context(on_signals(sigint_effect, sighup_effect, sending.send))
         for rank in range(len(job.devices)):
             arguments = (job, rank, uid, receiving if rank == 0 else None)
@@ -61,17 +62,19 @@ def _first_failure(processes: list[BaseProcess], devices: tuple[str, ...]) -> in
     """The exit status of the first process that fails; 0 where all end well."""
     running = {process.sentinel: rank for rank, process in enumerate(processes)}
     while running:
-        for sentinel in wait(list(running)):
-            rank = running.pop(sentinel)  # type: ignore[arg-type]
+        ended = [running.pop(sentinel) for sentinel in wait(list(running))]  # type: ignore[arg-type]
+        for rank in ended:
             processes[rank].join()
-            status = processes[rank].exitcode or 0
-            if status < 0:
-                raise SolverError(
-                    f"Solver {rank} of {len(processes)} (pid {processes[rank].pid}, {devices[rank]}) died with "
-                    f"{signal.Signals(-status).name}. Go on from the last snapshot with --snapshot."
-                )
-            if status > 0:
-                return status
+        # A death comes first: the others may have failed for it already.
+        rank = min(ended, key=lambda rank: (processes[rank].exitcode or 0) or sys.maxsize)
+        status = processes[rank].exitcode or 0
+        if status < 0:
+            raise SolverError(
+                f"Solver {rank} of {len(processes)} (pid {processes[rank].pid}, {devices[rank]}) died with "
+                f"{signal.Signals(-status).name}. Go on from the last snapshot with --snapshot."
+            )
+        if status > 0:
+            return status
     return 0
 
 
@@ -117,6 +120,10 @@ def _run_rank(job: TrainingJob, rank: int, uid: bytes, actions: Connection | Non
     except (CaffeError, OSError) as error:
         print(f"Error: solver {rank} of {len(job.devices)}: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _exit_in_order(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _end_with_parent() -> None:

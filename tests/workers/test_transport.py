@@ -222,3 +222,25 @@ def test_nothing_stays_open() -> None:
 def test_the_constants_fit_together() -> None:
     assert DIRECTION % transport.mmap.ALLOCATIONGRANULARITY == 0
     assert SHARED_FROM > COUNTER
+
+
+MAIN = """
+import numpy as np, pathlib
+from pycaffe.workers.transport import Transport
+class Point:
+    def __init__(self, x): self.x = x
+    def norm(self): return abs(self.x)
+def double(x): return 2 * x
+message = [Point(-3), double, lambda x: x + 1, np.zeros(200_000, np.uint8)]
+for name, part in (("class", message[:1]), ("all", message)):
+    pathlib.Path(name).write_bytes(b"".join(Transport().pack(part)))
+"""
+
+
+def test_what_is_defined_in_a_script_travels_with_the_message(tmp_path: pathlib.Path) -> None:
+    """Its `__main__` is not ours, as a worker's is not its pool's."""
+    run_python(MAIN, cwd=tmp_path)
+    (point,) = Transport().unpack((tmp_path / "class").read_bytes())
+    assert point.norm() == 3
+    point, double, increment, array = Transport().unpack((tmp_path / "all").read_bytes())
+    assert (point.norm(), double(4), increment(5), array.sum(), len(array)) == (3, 8, 6, 0, 200_000)

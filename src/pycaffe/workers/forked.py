@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import spawn
+from multiprocessing.connection import wait
 from typing import Any
 
 from pycaffe.workers.messages import Failed, Settings, Unreadable, picklable_error
@@ -143,16 +143,21 @@ class Zygote:
             for number, worker in self._waiting.items():
                 self._send_request(number, worker)
         elif isinstance(report, Forked):
-            worker = self._waiting.pop(report.number)
-            self._workers[report.pid] = worker
-            worker.has_started(report.pid, descriptors[0] if descriptors else None)
+            started = self._waiting.pop(report.number, None)
+            if started is None:  # let go meanwhile: its pipe has ended, at which it ends
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return
+            self._workers[report.pid] = started
+            started.has_started(report.pid, descriptors[0] if descriptors else None)
             if report.fresh:
-                worker.send(self._settings)
+                started.send(self._settings)
         elif isinstance(report, Died):
             if report.pid in self._workers:
                 self._workers.pop(report.pid).has_died(died_of(os.waitstatus_to_exitcode(report.status)))
         elif isinstance(report, CannotFork):
-            self._waiting.pop(report.number).has_died(f"{report.reason} (it was not forked)")
+            if report.number in self._waiting:
+                self._waiting.pop(report.number).has_died(f"{report.reason} (it was not forked)")
         elif isinstance(report, CannotLoad):
             self._fail(str(report.error), Failed(report.error))
 
@@ -207,7 +212,9 @@ class Zygote:
 
     def close_in_child(self) -> None:
         """A process that the user forks lets go of what is the pool's."""
-        self._process = None
+        if self._process is not None:
+            self._process.returncode = 0  # not this process's child
+            self._process = None
         self._control.close()
 
 
@@ -308,7 +315,7 @@ class ForkedWorker:
     def _is_dead(self) -> bool:
         if self._cause is not None:
             return True
-        return self._handle is not None and bool(select.select([self._handle], [], [], 0)[0])
+        return self._has_ended(0)
 
     def kill(self) -> None:
         """See `WorkerHandle`."""
@@ -327,7 +334,7 @@ class ForkedWorker:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            select.select([self._zygote.control], [], [], left)
+            wait([self._zygote.control], left)
             self._zygote.look()
         self.kill()
         if self._cause is None:
@@ -349,7 +356,7 @@ class ForkedWorker:
     def end(self) -> None:
         """See `WorkerHandle`."""
         self.ask_to_end()
-        if self.pid is not None and self._cause is None:
+        if self._cause is None:
             self._wait_for_end()
         self._disconnect()
         if self._handle is not None:
@@ -357,10 +364,15 @@ class ForkedWorker:
             self._handle = None
 
     def _wait_for_end(self) -> None:
-        if self._handle is not None and not select.select([self._handle], [], [], SECONDS)[0]:
+        """The zygote reaps it, or process 1, which may be this one."""
+        if self._handle is None or self._orphaned:
+            self.cause_of_death()
+        elif not self._has_ended(SECONDS):
             self.kill()
-            select.select([self._handle], [], [], SECONDS)
-        self.cause_of_death()
+            self._has_ended(SECONDS)
+
+    def _has_ended(self, seconds: float) -> bool:
+        return self._handle is not None and bool(wait([self._handle], seconds))
 
 
 def died_of(code: int | None) -> str:

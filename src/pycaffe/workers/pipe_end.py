@@ -38,6 +38,7 @@ class PipeEnd:
         self._left: deque[memoryview] = deque()  # what did not leave with the call
         self._lock = threading.Lock()
         self._sender: threading.Thread | None = None
+        self._sending = False
         _ends.add(self)
 
     def fileno(self) -> int:
@@ -53,12 +54,13 @@ class PipeEnd:
         message.insert(0, memoryview(_SHORT.pack(length) if length <= LONG else _SHORT.pack(-1) + _LONG.pack(length)))
         with self._lock:
             try:
-                left = message if self._sender is not None else self._send_now(message)
+                left = message if self._sending else self._send_now(message)
             except OSError:
                 return
             if left:
                 self._left.append(memoryview(b"".join(left)))  # a copy: the arrays are the caller's after this
-                if self._sender is None:
+                if not self._sending:
+                    self._sending = True
                     self._sender = threading.Thread(target=self._send_rest, name="pycaffe-sender", daemon=True)
                     self._sender.start()
 
@@ -84,7 +86,7 @@ class PipeEnd:
         except (OSError, ValueError):  # the worker is dead, or this end was closed
             with self._lock:
                 self._left.clear()
-                self._sender = None
+                self._sending = False
         finally:
             writable.close()
 
@@ -92,7 +94,7 @@ class PipeEnd:
         while True:
             with self._lock:
                 if not self._left:
-                    self._sender = None
+                    self._sending = False
                     return
                 rest = self._left[0]
             while rest:
@@ -162,10 +164,8 @@ class PipeEnd:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that sends
         except OSError:
             pass
-        with self._lock:
-            sender = self._sender
-        if sender is not None:
-            sender.join()
+        if self._sender is not None:
+            self._sender.join()
         self._socket.close()
 
     def _close_in_child(self) -> None:

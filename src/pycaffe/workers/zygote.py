@@ -28,7 +28,7 @@ import socket
 import sys
 import traceback
 from collections import deque
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pycaffe.workers.spawn import start_process
@@ -124,7 +124,7 @@ def _end_with(pool: socket.socket, wanted: bool) -> None:
 
 
 def _readable(end: socket.socket) -> bool:
-    return bool(select.select([end], [], [], 0)[0])
+    return bool(wait([end], 0))
 
 
 def _load(pool: socket.socket, file: int) -> tuple[Runner, bool] | None:

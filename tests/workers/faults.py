@@ -57,6 +57,11 @@ def _die_once(marker: str, value: float) -> npt.NDArray[np.float32]:
     return filled(value)
 
 
+def _slow(value: float) -> npt.NDArray[np.float32]:
+    time.sleep(0.005)
+    return filled(value)
+
+
 def _announce_and_hang(marker: str) -> None:
     pathlib.Path(marker).write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(600)
@@ -75,6 +80,7 @@ ACTIONS: dict[str, Any] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "die once": _die_once,
+    "slow": _slow,
     "hang": _announce_and_hang,
     "shape": lambda *shape: np.zeros(shape, np.float32),
     "environment": lambda: np.full(SHAPE, float(os.environ["OMP_NUM_THREADS"]), np.float32),

@@ -54,7 +54,8 @@ class Runner:
             threads=settings.threads,
             precision=settings.precision,
         )
-        if not self.net.inputs:
+        self.inputs = tuple(self.net.inputs)
+        if not self.inputs:
             raise InputError(
                 f"The net in {settings.model!r} has no inputs: it reads its own data. Use the deploy form of the net."
             )
@@ -105,16 +106,16 @@ class Runner:
         elif not isinstance(item, dict):
             item = self._fitting_preprocess(item)
         values = item if isinstance(item, dict) else {self._single_input(): item}
-        if values.keys() != set(self.net.inputs):
-            raise InputError(f"Expected values for the inputs {self.net.inputs!r}. Got {sorted(map(str, values))!r}.")
-        return {name: np.asarray(values[name], np.float32) for name in self.net.inputs}
+        if values.keys() != set(self.inputs):
+            raise InputError(f"Expected values for the inputs {list(self.inputs)!r}. Got {sorted(map(str, values))!r}.")
+        return {name: np.asarray(values[name], np.float32) for name in self.inputs}
 
     def _single_input(self) -> str:
-        if len(self.net.inputs) != 1:
+        if len(self.inputs) != 1:
             raise InputError(
-                f"The net has several inputs, {self.net.inputs!r}: an item has to become a dict of arrays."
+                f"The net has several inputs, {list(self.inputs)!r}: an item has to become a dict of arrays."
             )
-        return self.net.inputs[0]
+        return self.inputs[0]
 
     @functools.cached_property
     def _fitting_preprocess(self) -> ImagePreprocess:
@@ -196,7 +197,7 @@ class Runner:
             NetError: an output does not have one row an item (a detector's list of boxes; a batch's mean loss).
         """
         self._begin(tuple([number for number, _, _ in items]))
-        for name in self.net.inputs:
+        for name in self.inputs:
             blob, extent = self.net.blobs[name], items[0][1][name].shape
             if blob.shape != (len(items), *extent):
                 blob.reshape(len(items), *extent)
@@ -215,7 +216,7 @@ class Runner:
         return outputs
 
     def _activations(self) -> int:
-        batch = max(1, self.net.blobs[self.net.inputs[0]].shape[0] if self.net.blobs[self.net.inputs[0]].shape else 1)
+        batch = max(1, *self.net.blobs[self.inputs[0]].shape[:1])
         sizes = {name: math.prod(blob.shape) * 4 // batch for name, blob in self.net.blobs.items()}
         bottoms, tops = self.net.bottom_names, self.net.top_names
         return max(sum(sizes[name] for name in {*bottoms[layer], *tops[layer]}) for layer in tops)

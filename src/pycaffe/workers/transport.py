@@ -25,9 +25,8 @@ import struct
 from collections import deque
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped, unused-ignore]
-
 from pycaffe.errors import PoolError
+from pycaffe.workers.pickling import dumps
 
 __all__ = ["DIRECTION", "SHARED_FROM", "SharedMemory", "Transport", "memory_file"]
 
@@ -178,7 +177,7 @@ class Transport:
             buffers.append(raw)
             return False
 
-        parts = [memoryview(cloudpickle.dumps(message, 5, buffer_callback=keep_in_pickle)), *buffers]
+        parts = [dumps(message, keep_in_pickle, buffers.clear), *buffers]
         pieces = [_COUNT.pack(len(parts))]
         inline: list[Any] = []
         for part in parts:

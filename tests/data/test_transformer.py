@@ -125,3 +125,34 @@ def test_images_that_do_not_fit(mean_file: str) -> None:
         transformer.transform(IMAGE, np.empty((3, 7, 8), np.float32), "i", *transformer.draw(1))
     with pytest.raises(DataError, match="datum_channels > 0"):
         transformer.output_shape(np.empty((0, 2, 3), np.uint8), "i")
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+@pytest.mark.parametrize("crop", [0, 4])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mean", ["none", "file", "one", "each"])
+def test_images_that_are_alike_become_the_same_together(
+    phase: int, crop: int, mirror: bool, mean: str, mean_file: str
+) -> None:
+    fields: dict[str, object] = {
+        "none": {}, "file": {"mean_file": mean_file}, "one": {"mean_value": [3]}, "each": {"mean_value": [3, 5, 7]},
+    }[mean]  # fmt: skip
+    rng.seed(6)
+    param = schema.TransformationParameter(crop_size=crop, mirror=mirror, scale=0.5, **fields)
+    transformer = DataTransformer(param, phase)
+    images = np.random.default_rng(7).integers(0, 256, (5, *IMAGE.shape), np.uint8)
+    draws = transformer.draw(5)
+    want, got = (np.empty((5, *transformer.output_shape(IMAGE, "i")), np.float32) for _ in range(2))
+    for image, out, row in zip(images, want, draws):
+        transformer.transform(image, out, "i", row)
+    transformer.transform_alike(images, got, "i", draws)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_a_state_of_the_draws() -> None:
+    transformer = DataTransformer(schema.TransformationParameter(mirror=True), TRAIN)
+    transformer.draw(3)
+    state = transformer.state()
+    want = transformer.draw(4)
+    transformer.restore(state)
+    np.testing.assert_array_equal(transformer.draw(4), want)

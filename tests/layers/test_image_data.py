@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pycaffe import rng
+from pycaffe import parallel, rng
 from pycaffe.errors import DataError, LayerError
 from pycaffe.net import TRAIN
 from tests.data.sources import enter_sources, run_golden_reader
@@ -125,3 +125,13 @@ def test_a_file_that_cannot_be_read_costs_one_pass() -> None:
 def test_bad_parameters(param: str, transform: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         build(layer(param, transform))
+
+
+def test_of_several_solvers_those_that_read_the_same_are_warned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parallel, "solver_rank", lambda: 1)
+    build(layer('source: "list.txt" shuffle: true', "crop_size: 9"), phase=TRAIN)
+    assert caplog.messages == []
+    build(layer('source: "list.txt"', "crop_size: 9"), phase=TRAIN)
+    assert caplog.messages == ["Shuffling or skipping recommended for multi-GPU"]

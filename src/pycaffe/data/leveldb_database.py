@@ -36,18 +36,25 @@ class LevelDbDatabase(Database):
 
     def _open(self) -> None:
         self._plyvel = import_plyvel("Reading LevelDB databases")
-        if not os.path.isfile(os.path.join(self.path, "CURRENT")):
+        try:
+            os.stat(os.path.join(self.path, "CURRENT"))
+        except PermissionError as error:
+            raise DataError(
+                f"Failed to open leveldb {self.source}. Permission denied: this user may not look into the folder."
+            ) from error
+        except OSError as error:
             raise DataError(
                 f"Failed to open leveldb {self.source}. It should be a folder with a file CURRENT."
                 f"{working_directory(self.source)}"
-            )
+            ) from error
         folder = self._folder_of_links()
         try:
             self._database = self._plyvel.DB(folder, create_if_missing=False, max_open_files=100)
             # The raw iterator, because the other one ends without an error where the first block is damaged.
             self._iterator = self._database.raw_iterator(verify_checksums=True)
         except self._plyvel.Error as error:
-            raise DataError(f"Failed to open leveldb {self.source}. {_text(error)}") from error
+            reason = _text(error).replace(folder, self.source)  # a link there leads here
+            raise DataError(f"Failed to open leveldb {self.source}. {reason}") from error
         self._at_start = True
 
     def _folder_of_links(self) -> str:

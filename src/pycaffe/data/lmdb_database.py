@@ -68,9 +68,12 @@ class LmdbDatabase(Database):
         try:
             size = os.stat(file).st_size
         except OSError as error:
+            sentence = f"Check failed: mdb_status == 0 ({error.errno} vs. 0) {error.strerror}."
+            if isinstance(error, PermissionError):
+                raise DataError(f"{sentence} This user may not look into the folder {self.source!r}.") from error
             raise DataError(
-                f"Check failed: mdb_status == 0 ({error.errno} vs. 0) {error.strerror}. No LMDB at {self.source!r}: it "
-                f"should be a folder with a file data.mdb.{working_directory(self.source)}"
+                f"{sentence} No LMDB at {self.source!r}: it should be a folder with a file data.mdb."
+                f"{working_directory(self.source)}"
             ) from error
         if size == 0:
             raise DataError(f"Could not open the LMDB {self.source!r}: its data.mdb is empty (0 bytes).")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from pycaffe import parallel
 from pycaffe.blob import Shape
 from pycaffe.data.datum import image_to_planes
 from pycaffe.data.image_batches import ImageBatches, ImageRecord
@@ -13,16 +15,21 @@ from pycaffe.data.shuffle import Order
 from pycaffe.data.transformer import DataTransformer
 from pycaffe.errors import DataError, InputError, LayerError
 from pycaffe.images.decode import decode, load_cv2
+from pycaffe.layers._base import TRAIN
 from pycaffe.layers._reader import PrefetchingLayer
 from pycaffe.layers._registry import register_layer
 from pycaffe.rng import child_generator
 
 __all__ = ["ImageDataLayer"]
 
+logger = logging.getLogger(__name__)
+
 
 @register_layer("ImageData")
 class ImageDataLayer(PrefetchingLayer):
     """Reads the image files that a text file lists as `path label`, over and over.
+
+    Solvers that train together all read the whole list, and should shuffle it, as in the original.
 
     top[0]: (N, C, H, W) with N = `batch_size`; C is 3 (BGR), or 1 without `is_color`; H and W are `crop_size`, else
         `new_height` and `new_width`, else the image's own.
@@ -30,8 +37,9 @@ class ImageDataLayer(PrefetchingLayer):
 
     image_data_param: `source`, `root_folder` (put before each path as it is: end it with a slash), `batch_size` (1),
     `new_height` and `new_width` (0: as it is; else linear interpolation), `is_color` (true), `shuffle` (false; anew
-    each time through the list), `rand_skip` (0; else start at a random one of the first so many). transform_param: see
-    DataTransformer; its force_color and force_gray have no meaning here.
+    each time through the list), `rand_skip` (0; else start at a random one of the first so many). data_param:
+    `prefetch` (4: so many batches are read ahead). transform_param: see DataTransformer; its force_color and force_gray
+    have no meaning here.
 
     Raises (at set-up and in forward):
         DataError: the list is missing or empty; an image cannot be read, is smaller than the crop, or has another size
@@ -52,6 +60,9 @@ class ImageDataLayer(PrefetchingLayer):
                 f"Got new_height {param.new_height!r}, new_width {param.new_width!r}."
             )
         self.check_batch_size(param.batch_size)
+        if self.phase == TRAIN and parallel.solver_rank() > 0 and not param.shuffle and not param.rand_skip:
+            warning = "Shuffling or skipping recommended for multi-GPU"
+            logger.warning(warning, extra={"place": "image_data_layer.cpp:58"})
         source = _ListBatches(param, DataTransformer(self.layer_param.transform_param, self.phase))
         return source, source.shapes()
 

@@ -32,6 +32,7 @@ class WindowDataLayer(PrefetchingLayer):
     window_data_param: `source` (see data/window_file.py), `batch_size`, `fg_threshold` (0.5), `bg_threshold` (0.5),
     `fg_fraction` (0.25), `context_pad` (0; so many pixels of context on each side after warping), `crop_mode` (`warp`,
     or `square`: the tightest square around the window), `cache_images` (false), `root_folder`, `scale` (1).
+    data_param: `prefetch` (4: so many batches are read ahead).
     transform_param: `crop_size` (needed), `mirror`, `mean_file` (its centre is subtracted) or `mean_value`; its scale
     is ignored, as in the original.
 

@@ -62,7 +62,7 @@ class ImageDataLayer(PrefetchingLayer):
         self.check_batch_size(param.batch_size)
         if self.phase == TRAIN and parallel.solver_rank() > 0 and not param.shuffle and not param.rand_skip:
             warning = "Shuffling or skipping recommended for multi-GPU"
-            logger.warning(warning, extra={"place": "image_data_layer.cpp:58"})
+            logger.warning(warning, extra={"place": "image_data_layer.cpp:60"})
         source = _ListBatches(param, DataTransformer(self.layer_param.transform_param, self.phase))
         return source, source.shapes()
 

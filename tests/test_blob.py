@@ -398,3 +398,53 @@ def test_blobs_that_share_data_share_versions() -> None:
     other.share_data(blob)
     other.data[2] = 9
     assert storage.current_version() > version
+
+
+# -- training
+
+
+def test_buffers_begin_at_a_cache_line() -> None:
+    assert [Blob((count,)).data.ctypes.data % 64 for count in (1, 3, 1000, 100003)] == [0, 0, 0, 0]
+
+
+def test_own_moves_values_that_lie_askew_unless_a_view_is_alive() -> None:
+    file = np.arange(9, dtype=np.float32).tobytes() + b"x"
+    askew = np.frombuffer(bytearray(b"x" + file), np.float32, 9, 1)
+    storage = Storage(9)
+    assert storage.adopt(askew)
+    view = storage.view((9,))
+    storage.own()
+    assert storage.array() is askew
+    del view
+    storage.own()
+    assert storage.array().ctypes.data % 64 == 0
+    np.testing.assert_array_equal(storage.array(), np.arange(9))
+
+
+def test_a_change_is_announced_and_counted() -> None:
+    class Seen:
+        def __init__(self) -> None:
+            self.values: list[float] = []
+
+        def before_change(self) -> None:
+            self.values.append(float(storage.array()[0]))
+
+    storage, seen = Storage(2), Seen()
+    version = storage.watch(seen)
+    storage.changing()[...] = 5
+    assert seen.values == [0]
+    assert storage.current_version() != version
+
+
+def test_clear_lets_the_buffer_go_where_no_view_is_alive() -> None:
+    storage = Storage(3)
+    view = storage.view((3,))
+    view[...] = 7
+    storage.clear()
+    assert (view == 0).all()
+    assert storage.allocated
+    view[...] = 7
+    del view
+    storage.clear()
+    assert not storage.allocated
+    assert (storage.array() == 0).all()

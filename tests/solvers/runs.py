@@ -60,4 +60,6 @@ def feed(net: Any, seed: int = 7) -> None:
 
 def parameters(solver: Solver) -> dict[str, np.ndarray]:
     """Copies of all parameters by layer and index."""
-    return {f"{name}/{i}": blob.data.copy() for name, blobs in solver.net.params.items() for i, blob in enumerate(blobs)}
+    return {
+        f"{name}/{i}": blob.data.copy() for name, blobs in solver.net.params.items() for i, blob in enumerate(blobs)
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from pycaffe.proto.schema import Datum
-from pycaffe.solvers import get_solver
 from tests.net.nets import layer
 
 # The data do not divide by the batch, and their number not by the snapshots' interval.
@@ -39,12 +37,12 @@ net: "net.prototxt" type: "%s" base_lr: 0.05 lr_policy: "multistep" gamma: 0.5 s
 weight_decay: 0.001 max_iter: 200 snapshot: 9 snapshot_prefix: "run" random_seed: 3 display: 0 iter_size: 2
 """
 # Trains from the newest solver state, if there is one, and says how far it is.
-SCRIPT = """
+SCRIPT = r"""
 import glob, os, re, sys
 import caffe
 solver = caffe.get_solver("solver.prototxt")
 solver.add_callback(lambda: print(solver.iter, flush=True), lambda: None)
-states = sorted(glob.glob("run_iter_*.solverstate"), key=lambda name: int(re.findall(r"\\\\d+", name)[0]))
+states = sorted(glob.glob("run_iter_*.solverstate"), key=lambda name: int(re.findall(r"\d+", name)[0]))
 solver.solve(states[-1] if states else None)
 """
 
@@ -58,7 +56,8 @@ def write_image_list(folder: pathlib.Path) -> str:
     (folder / "list.txt").write_text("".join(f"{folder}/{i}.png {i % 6}\n" for i in range(COUNT)))
     return (
         'layer { name: "data" type: "ImageData" top: "data" top: "label" transform_param { crop_size: 7 mirror: true '
-        f'scale: 0.0039 }} image_data_param {{ source: "list.txt" batch_size: {BATCH} shuffle: true rand_skip: 5 }} }}\n'
+        f'scale: 0.0039 }} image_data_param {{ source: "list.txt" batch_size: {BATCH} shuffle: true rand_skip: 5 }} '
+        "}\n"
     )
 
 
@@ -76,7 +75,7 @@ def write_lmdb(folder: pathlib.Path) -> str:
 
 
 def start(folder: pathlib.Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT.replace("\\\\", "\\")], cwd=folder, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=folder, stdout=subprocess.PIPE, text=True)
 
 
 def kill_at(folder: pathlib.Path, iteration: int) -> int:

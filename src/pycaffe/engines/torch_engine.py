@@ -116,9 +116,10 @@ class TorchEngine:
         for blob, need, grad in zip(self.graph.bottoms(node), node.bottom_need_backward, bottom_grads):
             if need and grad is not None:
                 torch.from_numpy(blob.raw_diff()).copy_(grad.reshape(blob.shape))
+        known = {_address(t) for t in (*top_diff, *tape.top, *tape.bottom, *tape.params)}
         for blob, need, grad in zip(node.layer.blobs, node.layer.param_propagate_down, param_grads):
             if need and grad is not None:
-                torch.from_numpy(blob.raw_diff()).add_(grad.reshape(blob.shape).to("cpu"))
+                _add_to_diff(blob, grad.to("cpu"), known)
 
     def _replay(self, index: int) -> _Tape:
         """A record for a layer whose forward left none; not kept, since a compiled forward would not renew it."""
@@ -193,6 +194,21 @@ def _settle_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
+
+
+def _add_to_diff(blob: Blob, grad: Tensor, known: set[int]) -> None:
+    """Adds to a parameter's diff; where that is 0, a gradient in memory of its own (none of `known`) becomes it."""
+    storage = blob.diff_storage
+    whole = grad.is_contiguous() and grad.untyped_storage().nbytes() == 4 * storage.capacity
+    if not storage.allocated and whole and _address(grad) not in known:
+        known.add(_address(grad))
+        storage.put(grad.detach().numpy())
+    else:
+        torch.from_numpy(blob.raw_diff()).add_(grad.reshape(blob.shape))
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
 
 
 def _gradients(tape: _Tape, top_diff: list[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:

@@ -340,7 +340,7 @@ class Net(BatchedNet):
     def clear_param_diffs(self) -> None:
         """Sets the diffs of all parameters to zero."""
         for parameter in self._graph.parameters:
-            parameter.blob.raw_diff()[...] = 0
+            parameter.blob.diff_storage.clear()
 
     # -- callbacks
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy.typing as npt
 from pycaffe.errors import CaffeError
 from pycaffe.proto.wire import BlobSpan, NumberRun, WireError
 
-__all__ = ["blob_bytes", "diagnose", "load_span", "open_buffer", "read_head", "varint"]
+__all__ = ["blob_bytes", "diagnose", "load_span", "new_hdf5", "open_buffer", "read_head", "varint"]
 
 Array = npt.NDArray[np.float32]
 
@@ -108,3 +110,19 @@ def blob_bytes(values: npt.ArrayLike, diff: npt.ArrayLike | None = None) -> list
         shape = b"\x0a" + varint(len(dims)) + dims
         chunks.append(b"\x3a" + varint(len(shape)) + shape)
     return chunks
+
+
+@contextmanager
+def new_hdf5(path: str) -> Iterator[Any]:
+    """An HDF5 file that is made in memory and written to the new file `path` at the end of the block. Raises OSError.
+
+    Where a disk is full, the HDF5 library can neither write nor close the file it has open.
+    """
+    import h5py
+
+    with h5py.File(path, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with open(path, "xb") as written:
+        written.write(image)

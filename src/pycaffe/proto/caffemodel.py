@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycaffe.errors import CaffeError, ProtoError, WeightsError
-from pycaffe.proto.blob_file import blob_bytes, diagnose, load_span, open_buffer, read_head, varint
+from pycaffe.proto.blob_file import blob_bytes, diagnose, load_span, new_hdf5, open_buffer, read_head, varint
 from pycaffe.proto.replace_file import replacing
 from pycaffe.proto.schema import LayerParameter, NetParameter
 from pycaffe.proto.wire import BlobSpan, WireError, scan_blob, scan_net
@@ -260,13 +260,11 @@ def write_hdf5(
     layers: name and blobs; None for a blob that another layer owns, which is left out.
     Raises WeightsError where the file cannot be made.
     """
-    import h5py
-
     groups: list[tuple[str, Iterable[tuple[str, Sequence[npt.ArrayLike | None]]]]] = [("data", layers)]
     if diffs is not None:
         groups.append(("diff", diffs))
     try:
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        with replacing(path) as temporary, new_hdf5(temporary) as file:
             for kind, items in groups:
                 parent = file.create_group(kind)
                 for name, blobs in items:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pycaffe.errors import CaffeError, SolverError
-from pycaffe.proto.blob_file import blob_bytes, diagnose, load_span, open_buffer, read_head, varint
+from pycaffe.proto.blob_file import blob_bytes, diagnose, load_span, new_hdf5, open_buffer, read_head, varint
 from pycaffe.proto.caffemodel import HDF5_MAGIC, WeightBlob
 from pycaffe.proto.wire import BYTES, FIXED32, VARINT, BlobSpan, WireError, fields, scan_blob
 
@@ -164,7 +164,7 @@ def _text(dataset: Any) -> str:
 def _write_hdf5(path: str, state: SavedState, history: Sequence[npt.ArrayLike]) -> None:
     import h5py
 
-    with h5py.File(path, "x") as file:
+    with new_hdf5(path) as file:
         file.create_dataset("iter", data=np.array([state.iteration], np.int32))
         text = os.fsencode(state.learned_net) + b"\0"  # with its end, which the original reads up to
         kind = h5py.h5t.C_S1.copy()

@@ -28,7 +28,7 @@ def where_it_began(graph: Graph, iteration: int) -> str:
             return f"in the update after iteration {iteration - 1}: {found}{origin}"
         if not all(_finite(blob.raw_data()) for blob in graph.tops(node)):
             values = next(blob.raw_data() for blob in graph.tops(node) if not _finite(blob.raw_data()))
-            place = "data that it read" if not node.bottom else "forward"
+            place = "data" if not node.bottom else "forward"
             return f"at iteration {iteration}, in the {place} of layer {node.name!r} ({node.type}): {_kind(values)}"
     return f"at iteration {iteration}, in the sum of the losses"
 

@@ -67,13 +67,19 @@ def update(
     size = BLOCK * torch.get_num_threads()
     arrays = [torch.from_numpy(array) for array in (value, diff, *history)]
     scratch = [torch.empty(min(size, value.size)) for _ in range(rule.num_scratch)]
-    for value_part, diff_part, *history_parts in zip(*(torch.split(array, size) for array in arrays)):
-        scratch_parts = scratch
-        if scratch and len(diff_part) < len(scratch[0]):
-            scratch_parts = [array[: len(diff_part)] for array in scratch]
-        _prepare(value_part, diff_part, step)
-        rule.compute(diff_part, history_parts, scratch_parts, step.rate, step.iteration)
-        value_part.sub_(diff_part)
+    if value.size <= size:
+        _update_block(rule, arrays, scratch, step)
+        return
+    for parts in zip(*(array.split(size) for array in arrays)):
+        length = len(parts[0])
+        _update_block(rule, parts, scratch if length == size else [array[:length] for array in scratch], step)
+
+
+def _update_block(rule: UpdateRule, arrays: Sequence[Tensor], scratch: Sequence[Tensor], step: UpdateStep) -> None:
+    value, diff, *history = arrays
+    _prepare(value, diff, step)
+    rule.compute(diff, history, scratch, step.rate, step.iteration)
+    value.sub_(diff)
 
 
 def _prepare(value: Tensor, diff: Tensor, step: UpdateStep) -> None:

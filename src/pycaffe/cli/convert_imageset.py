@@ -8,13 +8,13 @@ from pycaffe.cli._gflags import GflagsCommand, log_to_stderr
 
 
 @click.command("convert_imageset", cls=GflagsCommand)
-@click.option("--gray", type=bool, default=False, metavar="[BOOL]", help="Read the images as grey ones.")
-@click.option("--shuffle", type=bool, default=False, metavar="[BOOL]", help="Store them in random order.")
+@click.option("--gray", type=bool, default=False, metavar="[=BOOL]", help="Read the images as grey ones.")
+@click.option("--shuffle", type=bool, default=False, metavar="[=BOOL]", help="Store them in random order.")
 @click.option("--backend", type=click.Choice(["lmdb", "leveldb"]), default="lmdb", show_default=True)
 @click.option("--resize_width", type=int, default=0, help="Width that images are resized to; with --resize_height.")
 @click.option("--resize_height", type=int, default=0, help="Height that images are resized to.")
-@click.option("--check_size", type=bool, default=False, metavar="[BOOL]", help="Images of two sizes are an error.")
-@click.option("--encoded", type=bool, default=False, metavar="[BOOL]", help="Store image files, not pixels.")
+@click.option("--check_size", type=bool, default=False, metavar="[=BOOL]", help="Images of two sizes are an error.")
+@click.option("--encoded", type=bool, default=False, metavar="[=BOOL]", help="Store image files, not pixels.")
 @click.option("--encode_type", default="", help="The format to store, such as png or jpg; the file's own without it.")
 @click.argument("root_folder", metavar="ROOTFOLDER/")
 @click.argument("list_file", metavar="LISTFILE")

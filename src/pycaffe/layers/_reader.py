@@ -28,13 +28,6 @@ class ReaderLayer(HostLayer):
             raise self.error(f"Positive batch size required. Got batch_size {batch_size!r}.")
         return batch_size
 
-    def state(self) -> dict[str, Any]:
-        """Where the next forward pass will read, and what it will draw: a JSON-able dict.
-
-        A layer of the same parameters that `restore`s it gives the same batches from there on, bit for bit.
-        """
-        raise NotImplementedError(self.type)
-
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`.
 

@@ -48,7 +48,7 @@ class SimulatedWorkers(RuleBasedStateMachine):
         self.results: Counter[int] = Counter()
         self.alone: Counter[int] = Counter()  # deaths while an item ran alone
         self.abandoned: set[str] = set()
-        self.job = 0
+        self.job = "job 0"  # owners are told apart as objects
         self.state.start()
         self.obey()
 
@@ -90,13 +90,13 @@ class SimulatedWorkers(RuleBasedStateMachine):
     def add(self, count: int, more: bool) -> None:
         before = len(self.added)
         for number in range(before, before + count):
-            self.added[number] = f"job {self.job}"
-        self.state.add(range(count), f"job {self.job}", self.now, index=before, more=more)
+            self.added[number] = self.job
+        self.state.add(range(count), self.job, self.now, index=before, more=more)
         self.obey()
 
     @rule()
     def abandon(self) -> None:
-        job, self.job = f"job {self.job}", self.job + 1
+        job, self.job = self.job, f"job {len(self.abandoned) + 1}"
         self.abandoned.add(job)
         self.state.abandon(job)
         self.obey()
@@ -182,7 +182,7 @@ class SimulatedWorkers(RuleBasedStateMachine):
         """From wherever it stands, the pool comes to an end, and each item that somebody waits for has its result."""
         self.state.hurry(self.now)
         self.obey()
-        for _ in range(10_000):
+        for _ in range(500):
             if not self.state.unfinished:
                 break
             for worker in sorted(self.doomed):

@@ -402,3 +402,15 @@ def test_nan_of_a_layer_is_told(tmp_path: pathlib.Path) -> None:
     net = net.replace('layer { name: "loss"', layer("log", "Log", "ip") + 'layer { name: "loss"')
     with pytest.warns(RuntimeWarning, match=r"at iteration 0, in the forward of layer 'log' \(Log\): NaN"):
         solver_of(tmp_path, SGD, net).step(1)
+
+
+def test_solver_mode_gpu_without_a_gpu_warns(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pycaffe import devices
+
+    for name, value in (("gpu_count", lambda: 0), ("_warned", False), ("_mode_gpu", False)):
+        monkeypatch.setattr(devices, name, value)
+    monkeypatch.delenv("PYCAFFE_REQUIRE_GPU", raising=False)
+    with pytest.warns(RuntimeWarning, match="solver_mode: GPU: GPU 0 is not there"):
+        solver = solver_of(tmp_path, SGD + "solver_mode: GPU")
+    solver.step(1)
+    assert solver.iter == 1

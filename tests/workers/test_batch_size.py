@@ -24,7 +24,7 @@ def settle(forward: Callable[[int], float], activations: int = 0, largest: int =
         (lambda n: 0.0001 * n, 32),  # the cost of a batch is most of it
         (lambda n: 0.012 if n == 1 else 0.006 * n, 2),  # CaffeNet's way: fully connected layers read weights once
         (lambda n: 0.010 + 0.002 * n, LARGEST),
-        (lambda n: 0.002 * n if n <= 8 else 0.004 * n, 2),
+        (lambda n: 0.002 * n if n <= 8 else 0.004 * n, 8),
         (lambda n: 0.010 + 0.002 * min(n, 8) + (0.02 * (n - 8) if n > 8 else 0), 8),
     ],
 )
@@ -32,8 +32,8 @@ def test_the_size_where_an_item_costs_least(forward: Callable[[int], float], siz
     assert settle(forward)[0] == size
 
 
-def test_sizes_are_tried_upwards_until_it_does_not_pay() -> None:
-    assert settle(lambda n: 0.010 + (0.001 if n <= 4 else 0.1))[1] == [1, 2, 4, 8]
+def test_sizes_are_tried_upwards_until_two_do_not_pay() -> None:
+    assert settle(lambda n: 0.010 + (0.001 if n <= 4 else 0.1))[1] == [1, 2, 4, 8, 16]
 
 
 def test_memory_of_activations_bounds_the_size() -> None:

@@ -1,7 +1,7 @@
 """How many items go through one forward when the user does not say: found by trying, while real items run.
 
-Sizes are tried in turn, 1, 2, 4, ..., each for a few batches, until the next would no longer pay or would take too much
-memory; then the best of them stays. What counts is the time of one item: its share of the forward, and of what a batch
+Sizes are tried in turn, 1, 2, 4, ..., each for a few batches, until two in turn do not pay or the next would take too
+much memory; then the best of them stays. What counts is the time of one item: its share of the forward, and of what a batch
 costs the pool however large it is.
 """
 
@@ -15,7 +15,7 @@ LARGEST = 64
 TRIALS = 4  # batches a size; the first of each makes sessions and buffers, and does not count
 OVERHEAD = 0.2e-3  # s that a batch costs beside its forward: two messages (benchmarks/bench_pool_overhead.py)
 WORTH = 0.97  # a larger size has to bring an item's time below so much of the best before it
-ACTIVATIONS = 32 << 20  # bytes that one worker's activations may take
+ACTIVATIONS = 16 << 20  # bytes that one worker may have of them: 8 items of CaffeNet, 64 MB of its own in all
 
 
 def choose_batch_size(
@@ -34,10 +34,10 @@ def choose_batch_size(
     while size <= largest:
         if len(seconds.get(size, ())) < TRIALS:
             return size, False
-        if size > 1:
-            if _item(size, seconds[size]) >= WORTH * _item(best, seconds[best]):
-                break
+        if _item(size, seconds[size]) < WORTH * _item(best, seconds[best]):
             best = size
+        elif size >= 4 * best:  # not at the first that does not pay: somebody else may have been busy
+            break
         size *= 2
     return best, True
 

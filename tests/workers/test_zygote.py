@@ -19,6 +19,7 @@ from pycaffe.net import Net
 from pycaffe.workers.forked import Zygote
 from pycaffe.workers.memory import memory_of
 from pycaffe.workers.messages import Failed, Ready, RunBatch, Settings
+from pycaffe.workers.zygote import Forked
 from tests.workers.forked_pool import (
     ForkedPool,
     Unpickles,
@@ -101,6 +102,28 @@ def test_a_zygote_that_dies_between_a_request_and_its_answer(pool: ForkedPool) -
     for worker in asked:
         assert isinstance(next_message(worker), Ready)
         pool.check(worker)
+
+
+def test_a_zygote_that_dies_before_it_tells_of_a_worker_that_is_there(
+    pool: ForkedPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Zygote._take
+
+    def lose(self: Zygote, report: object, descriptors: list[int]) -> None:
+        if not isinstance(report, Forked):
+            take(self, report, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    monkeypatch.setattr(Zygote, "_take", lose)
+    worker = pool.ready()
+    monkeypatch.undo()
+    assert pool.zygote.pid is not None
+    os.kill(pool.zygote.pid, signal.SIGKILL)
+    pool.check(pool.ready())
+    pool.check(worker)
+    worker.kill()
+    await_death(worker)
 
 
 def test_a_zygote_that_dies_while_it_loads_is_started_a_few_times(tmp_path: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ from multiprocessing import spawn
 from multiprocessing.connection import wait
 from typing import Any
 
-from pycaffe.workers.messages import Failed, Settings, Unreadable, picklable_error
+from pycaffe.workers.messages import Failed, Ready, Settings, Unreadable, picklable_error
 from pycaffe.workers.pipe_end import PipeEnd
 from pycaffe.workers.spawn import one_thread_environment
 from pycaffe.workers.transport import SharedMemory, Transport, memory_file
@@ -164,6 +164,9 @@ class Zygote:
     def _take_death(self) -> None:
         """The zygote has died; the next one is started, unless that leads to nothing."""
         cause = died_of(self._reap())
+        for number, worker in list(self._waiting.items()):
+            if worker.pid is not None:  # it has spoken for itself; only the zygote's word is missing
+                self._workers[worker.pid] = self._waiting.pop(number)
         for worker in list(self._workers.values()):
             worker.is_orphaned()
         if not self._loaded:
@@ -279,6 +282,10 @@ class ForkedWorker:
     def is_orphaned(self) -> None:
         """Its zygote is dead: nobody reports its death."""
         self._orphaned = True
+        self._let_go_of_theirs()
+        if self._handle is None and self.pid is not None and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self._handle = os.pidfd_open(self.pid)
 
     # -- as a pool sees it
 
@@ -302,6 +309,8 @@ class ForkedWorker:
         dead = self._is_dead()  # before the pipe is read: what it answered before it died is good
         packed, ended = self._pipe.receive()
         messages = [self._unpacked(data) for data in packed]
+        if self.pid is None:  # it may be faster than the zygote's report
+            self.pid = next((message.pid for message in messages if isinstance(message, Ready)), None)
         if self._last_message is not None:
             messages, self._last_message = [*messages, self._last_message], None
         return messages, dead or ended

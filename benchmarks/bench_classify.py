@@ -38,7 +38,7 @@ def measure(workers: int, files: tuple[pathlib.Path, pathlib.Path], images: list
         failed = sum(result.error is not None for result in pool.imap_unordered(images))
         seconds = time.perf_counter() - start
         assert failed == 0
-        memory = pool.worker_memory()
+        memory = [worker.own_memory or 0 for worker in pool.stats().workers]
     return len(images) / seconds, sum(memory) / len(memory) / 1e6
 
 

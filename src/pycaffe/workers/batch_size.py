@@ -1,8 +1,8 @@
 """How many items go through one forward when the user does not say: found by trying, while real items run.
 
 Sizes are tried in turn, 1, 2, 4, ..., each for a few batches, until two in turn do not pay or the next would take too
-much memory; then the best of them stays. What counts is the time of one item: its share of the forward, and of what a batch
-costs the pool however large it is.
+much memory; then the best of them stays. What counts is the time of one item: its share of the forward, and of what a
+batch costs the pool however large it is.
 """
 
 from __future__ import annotations

@@ -204,10 +204,6 @@ class Pool:
             except concurrent.futures.TimeoutError:
                 self._driver.check_open()  # it may have been closed before it came to this
 
-    def worker_memory(self) -> list[int]:
-        """Bytes of memory that each live worker shares with no other process (USS); empty where that is unknown."""
-        return [worker.own_memory for worker in self.stats().workers if worker.own_memory is not None]
-
     def close(self) -> None:
         """Ends the workers at once. What they were at is lost: whoever waits for it gets a PoolError."""
         self._finalizer()

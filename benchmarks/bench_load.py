@@ -25,7 +25,7 @@ from measure import activation_bytes, arguments, in_turn, net_files, spread, ver
 
 import caffe
 
-NETS = ("caffenet", "vgg16", "googlenet")
+NETS = ("caffenet", "vgg16", "googlenet", "resnet50")
 BATCHES = (1, 8)  # of memory; time is that of one image
 ROUNDS, MEMORY_ROUNDS = 7, 3
 TIME_BAR, MEMORY_BAR = 0.6, 1.15  # the first for CaffeNet

@@ -17,6 +17,7 @@ from typing import Any
 from pycaffe.blob import Blob
 from pycaffe.errors import CaffeError, DuplicateTop, LayerError, NetError, ShapeError, UnknownBottom, did_you_mean
 from pycaffe.layers import Layer, create_layer
+from pycaffe.proto.dialect import resolve_dialect
 from pycaffe.proto.filter import filter_net
 from pycaffe.proto.insert_splits import insert_splits
 from pycaffe.proto.net_source import NetSource
@@ -82,6 +83,7 @@ class Graph:
         inputs: blob ids of the tops of Input layers, in file order.
         outputs: blob ids that no layer reads, sorted by name.
         loss_weights: by blob id.
+        dialect: whose meaning types have that forks use differently.
         parameters: every layer's parameters in order; shared ones name their owner.
     """
 
@@ -96,6 +98,7 @@ class Graph:
     parameters: tuple[Parameter, ...]
     force_backward: bool
     debug_info: bool
+    dialect: str
 
     def bottoms(self, node: Node) -> list[Blob]:
         """The blobs that a layer reads."""
@@ -135,6 +138,7 @@ def build_graph(source: NetSource, phase: int, level: int = 0, stages: Sequence[
 
     Raises:
         UnknownLayerType, UnknownBottom, DuplicateTop, LayerError, ShapeError: with file, line and layer.
+        InputError: there is no such dialect as the source's.
     """
     param = type(source.param)()
     param.CopyFrom(source.param)
@@ -151,6 +155,7 @@ class _Builder:
     def __init__(self, source: NetSource, phase: int) -> None:
         self.source = source
         self.phase = phase
+        self.dialect = resolve_dialect(source.dialect)
         self.nodes: list[Node] = []
         self.blobs: list[Blob] = []
         self.blob_names: list[str] = []
@@ -186,6 +191,7 @@ class _Builder:
             parameters=tuple(self.parameters),
             force_backward=param.force_backward,
             debug_info=param.debug_info,
+            dialect=self.dialect,
         )
 
     # -- one layer
@@ -196,7 +202,7 @@ class _Builder:
                 "propagate_down param must be specified either 0 or bottom_size times. "
                 f"Got {len(layer_param.propagate_down)} for {len(layer_param.bottom)} bottoms."
             )
-        layer = create_layer(layer_param, layer_param.phase)
+        layer = create_layer(layer_param, layer_param.phase, self.dialect)
         bottom = [self._append_bottom(layer_param, i) for i in range(len(layer_param.bottom))]
         top = [self._append_top(layer_param, i) for i in range(len(layer_param.top))]
         if layer.auto_top_blobs:

@@ -74,7 +74,7 @@ def source_of(graph: Graph) -> NetSource:
                 layer.input_param.shape.add().dim.extend(blob.shape)
         lines.append(int(node.where.rpartition(":")[2]))
     filename = graph.nodes[0].where.rpartition(":")[0] if graph.nodes else ""
-    return NetSource(param, "" if filename == "(memory)" else filename, lines)
+    return NetSource(param, "" if filename == "(memory)" else filename, lines, dialect=graph.dialect)
 
 
 def batched_inputs(graph: Graph) -> tuple[int | None, list[str]]:

@@ -79,7 +79,7 @@ class CaffeModule(torch.nn.Module):  # type: ignore[misc]
         written = {i for node in graph.nodes if node.type != "Input" for i in node.top}
         self.inputs = [graph.blob_names[i] for i in graph.inputs]
         self.outputs = [graph.blob_names[i] for i in graph.outputs if i in written]
-        self._prototxt = (source.param.SerializeToString(), source.filename, source.layer_lines)
+        self._prototxt = (source.param.SerializeToString(), source.filename, source.layer_lines, source.dialect)
         self._children: dict[int, str] = {}  # index of a layer -> name of its child
         # Of a layer, position -> child, parameter and the other shape in which the layer shares it.
         self._views: dict[int, dict[int, tuple[str, str, tuple[int, ...]]]] = {}
@@ -90,10 +90,10 @@ class CaffeModule(torch.nn.Module):  # type: ignore[misc]
     # -- set-up
 
     def _build_layers(self) -> None:
-        data, filename, lines = self._prototxt
+        data, filename, lines, dialect = self._prototxt
         param = NetParameter()
         param.ParseFromString(data)
-        source = NetSource(param, filename, lines)
+        source = NetSource(param, filename, lines, dialect=dialect)
         self._graphs: list[Graph] = [build_graph(dataclasses.replace(source), phase) for phase in (0, 1)]
         names = self._graphs[0].blob_names
         self._ids = {name: i for i, name in enumerate(names)}

@@ -16,6 +16,7 @@ from pycaffe.errors import LayerError
 from pycaffe.filler import filler
 from pycaffe.layers._lowering import Lowering, NotLowerable
 from pycaffe.layers._torch import Tensor
+from pycaffe.proto.dialect import DEFAULT_DIALECT
 
 __all__ = ["HostLayer", "Layer", "LossLayer", "canonical_axis"]
 
@@ -32,6 +33,8 @@ class Layer:
         shares_data: every top is the bottom's memory under another shape (Split, Flatten, Reshape).
         not_lowered: why this type has no ONNX form; None where it has.
         checked_by: what its tests compare with, for the generated layer table.
+        origin: whose layer it is, for the generated layer table.
+        dialect: the net's (proto/dialect.py); for types that mean different things in different forks.
         blobs: the learnable parameters, made by `add_blob` in `setup`.
         param_propagate_down: by parameter, whether backward computes its diff; the net sets it.
         bottom_shapes, top_shapes: of the last reshape.
@@ -49,6 +52,8 @@ class Layer:
     shares_data: ClassVar[bool] = False
     not_lowered: ClassVar[str | None] = None
     checked_by: ClassVar[str] = "reference Caffe"
+    origin: ClassVar[str] = "Caffe 1.0"
+    dialect: str = DEFAULT_DIALECT
 
     def __init__(self, param: Any, phase: int) -> None:
         self.layer_param = param

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pycaffe.errors import LayerError, UnknownLayerType, did_you_mean
 from pycaffe.layers._base import Layer
+from pycaffe.proto.dialect import DEFAULT_DIALECT
 
 __all__ = ["create_layer", "layer_class", "layer_types", "register_layer"]
 
@@ -69,7 +70,8 @@ def layer_types() -> list[str]:
     return sorted(_classes)
 
 
-def create_layer(param: object, phase: int) -> Layer:
-    """A layer from its LayerParameter and the net's phase."""
-    cls = layer_class(param.type)  # type: ignore[attr-defined]
-    return cls(param, phase)
+def create_layer(param: object, phase: int, dialect: str = DEFAULT_DIALECT) -> Layer:
+    """A layer from its LayerParameter, the net's phase and its dialect."""
+    layer = layer_class(param.type)(param, phase)  # type: ignore[attr-defined]
+    layer.dialect = dialect
+    return layer

@@ -8,6 +8,7 @@ original's GIL did.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -30,6 +31,7 @@ from pycaffe.net.compare import Comparison, compare_nets, reference_of
 from pycaffe.net.debug_info import log_backward, log_forward
 from pycaffe.net.precision import check_lowers, choose_engine, session_maker
 from pycaffe.net.weights import copy_weights, save_hdf5, save_weights, share_weights
+from pycaffe.proto.dialect import resolve_dialect
 from pycaffe.proto.net_source import NetSource
 from pycaffe.proto.prototxt import load_net
 from pycaffe.proto.upgrade import upgrade_net_as_needed
@@ -59,10 +61,12 @@ class Net(BatchedNet):
             slower than float32 on others; "int8" on onnxruntime. `compare` reports what they cost in accuracy.
         calibration: for int8, some 20 to 200 inputs that are like those at inference: arrays (C, H, W) or (N, C, H, W)
             as the net takes them, or dicts of arrays by input name. They are run again whenever a session is made.
+        dialect: whose meaning layer types have that Caffe's forks use differently: "ssd", "yolo", "segnet", "rfcn" or
+            "frcnn"; None follows the environment's PYCAFFE_DIALECT, by default "ssd".
 
     Raises:
         ProtoError, NetError, WeightsError: the file, the net or the weights are wrong.
-        InputError: engine, precision, device and calibration do not go together.
+        InputError: engine, precision, device and calibration do not go together, or there is no such dialect.
         MissingExtra: the engine's library is not installed.
         DeviceError: `device` is not there.
     """
@@ -81,6 +85,7 @@ class Net(BatchedNet):
         map_weights: bool = True,
         precision: str = "float32",
         calibration: Iterable[Any] | None = None,
+        dialect: str | None = None,
     ) -> None:
         if isinstance(phase, (str, os.PathLike)):
             logger.warning("Net(file, weights, phase) is the old form; use Net(file, phase, weights=weights).")
@@ -91,7 +96,7 @@ class Net(BatchedNet):
         self._device = devices.check_device(device) if device is not None else None
         self._engine, self._threads, self._map_weights = engine, checked_threads(threads), map_weights
         self._precision = precision
-        self._recipe = (_source(network_file), phase, level or 0, list(stages or []))
+        self._recipe = (_source(network_file, dialect), phase, level or 0, list(stages or []))
         super().__init__(build_graph(*self._recipe))
         self._lock = threading.RLock()
         _nets.add(self)
@@ -405,7 +410,12 @@ class Outputs(dict[str, FloatArray]):
         return self[tops[0]]
 
 
-def _source(network: Path | Any) -> NetSource:
+def _source(network: Path | Any, dialect: str | None) -> NetSource:
+    source = _upgraded(network)
+    return dataclasses.replace(source, dialect=resolve_dialect(source.dialect if dialect is None else dialect))
+
+
+def _upgraded(network: Path | Any) -> NetSource:
     if isinstance(network, (str, os.PathLike)):
         return load_net(network)
     if isinstance(network, NetSource):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, overload
 
 from pycaffe.errors import NetError
@@ -34,7 +35,7 @@ def filter_net(net: Any) -> Any:
         if met == bool(layer.include):
             filtered.layer.add().CopyFrom(layer)
             lines.append(source.line(index))
-    return NetSource(filtered, source.filename, lines) if isinstance(net, NetSource) else filtered
+    return dataclasses.replace(source, param=filtered, layer_lines=lines) if isinstance(net, NetSource) else filtered
 
 
 def state_meets_rule(state: Any, rule: Any) -> bool:

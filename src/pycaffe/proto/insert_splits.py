@@ -5,6 +5,7 @@ A blob that counts in the loss counts as read once more: the first top of its Sp
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from typing import Any, overload
 
@@ -52,7 +53,7 @@ def insert_splits(net: Any) -> Any:
                 if weight:
                     layer.ClearField("loss_weight")
                     taken[top] += 1
-    return NetSource(split, source.filename, lines) if isinstance(net, NetSource) else split
+    return dataclasses.replace(source, param=split, layer_lines=lines) if isinstance(net, NetSource) else split
 
 
 def split_layer_name(layer: str, blob: str, top_index: int) -> str:

@@ -16,12 +16,14 @@ class NetSource:
     filename: the prototxt, or an empty string for a net made in memory.
     layer_lines: for each layer of `param` the line (from 1) on which its block starts; 0 or no entry where unknown.
     input_line: the line of the first old-style `input` field; 0 without one.
+    dialect: whose meaning types have that forks use differently (proto/dialect.py); None for the default.
     """
 
     param: Any
     filename: str = ""
     layer_lines: list[int] = field(default_factory=list)
     input_line: int = 0
+    dialect: str | None = None
 
     def line(self, index: int) -> int:
         """The line of layer `index`, 0 where unknown."""

@@ -44,11 +44,24 @@ OPTIONAL = {
     "lmdb": {"data"},
     "matplotlib": {"cli"},
     "plyvel": {"data"},
+    "pyarrow": {"cli"},
     "ray": {"cluster"},
     "tensorboardX": {"cli"},
     "torch": {"engines", "layers", "solvers", "export"},
 }
-NEVER_AT_IMPORT = ["cv2", "h5py", "lmdb", "matplotlib", "onnx", "onnxruntime", "ray", "scipy", "skimage", "torch"]
+NEVER_AT_IMPORT = [
+    "cv2",
+    "h5py",
+    "lmdb",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "ray",
+    "scipy",
+    "skimage",
+    "torch",
+]
 
 SOURCES = sorted(SRC.rglob("*.py"))
 LAYER_FILES = sorted(path for path in LAYERS.glob("*.py") if not path.name.startswith("_"))

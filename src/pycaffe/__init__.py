@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ExportError,
         ExportMismatch,
         InputError,
+        ItemTimeout,
         LayerError,
         MissingExtra,
         NetError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pycaffe.export import ExportReport, export_onnx, to_torch
     from pycaffe.images import ImagePreprocess
     from pycaffe.net import TEST, TRAIN, Net
-    from pycaffe.workers import Pool, Result
+    from pycaffe.workers import Pool, PoolStats, Result, WorkerStats
 
 __all__ = [
     "CaffeError",
@@ -44,12 +45,14 @@ __all__ = [
     "ExportReport",
     "ImagePreprocess",
     "InputError",
+    "ItemTimeout",
     "LayerError",
     "MissingExtra",
     "Net",
     "NetError",
     "Pool",
     "PoolError",
+    "PoolStats",
     "ProtoError",
     "Result",
     "ShapeError",
@@ -60,6 +63,7 @@ __all__ = [
     "UnknownLayerType",
     "WeightsError",
     "WorkerDied",
+    "WorkerStats",
     "export_onnx",
     "to_torch",
 ]
@@ -69,9 +73,11 @@ _HOMES = {
     "ImagePreprocess": "pycaffe.images",
     "Net": "pycaffe.net",
     "Pool": "pycaffe.workers",
+    "PoolStats": "pycaffe.workers",
     "Result": "pycaffe.workers",
     "TEST": "pycaffe.net",
     "TRAIN": "pycaffe.net",
+    "WorkerStats": "pycaffe.workers",
     "export_onnx": "pycaffe.export",
     "to_torch": "pycaffe.export",
 }

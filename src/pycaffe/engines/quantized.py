@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pycaffe.blob import FloatArray
+from pycaffe.engines.runtime import load_onnxruntime
 from pycaffe.engines.segment import Segment
 from pycaffe.errors import InputError
 
@@ -46,7 +47,8 @@ def create_quantized_session(
         InputError: no samples, or one of them is not finite.
     """
     import onnx
-    import onnxruntime
+
+    onnxruntime = load_onnxruntime()
     from onnxruntime import quantization
 
     reader = _Reader(samples)
@@ -100,8 +102,8 @@ def _checked(samples: Iterable[dict[str, FloatArray]]) -> Iterator[dict[str, Flo
 def _write_optimized(segment: Segment, values: list[FloatArray], path: pathlib.Path) -> None:
     """Writes the segment's model with its weights, as onnxruntime's basic optimisations leave it."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -15,6 +15,7 @@ import os
 from typing import Any
 
 from pycaffe.blob import FloatArray
+from pycaffe.engines.runtime import load_onnxruntime
 from pycaffe.engines.segment import Segment
 from pycaffe.engines.split_concat import split_concatenations
 
@@ -35,6 +36,7 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
         device: "cpu" or "cuda:N".
         threads: inside one run; None lets onnxruntime take one for each core.
     """
+    load_onnxruntime()
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     split_concatenations(segment.model)
@@ -60,8 +62,7 @@ def _used_in_place(model: Any, arrays: dict[str, FloatArray]) -> set[str]:
 def _session(
     segment: Segment, arrays: dict[str, FloatArray], in_place: set[str], device: str, threads: int | None
 ) -> Any:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors arrive as exceptions
     if threads is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycaffe.engines.runtime import load_onnxruntime
 from pycaffe.errors import ExportMismatch, InputError
 from pycaffe.export.lowered_net import BATCH, Extent, LoweredNet
 from pycaffe.export.preprocessing import FoldedPreprocess
@@ -180,8 +181,7 @@ def _torch_net(net: Net) -> Net:
 
 
 def _session(path: str) -> Any:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:

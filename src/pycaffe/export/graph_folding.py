@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pycaffe.engines.runtime import load_onnxruntime
+
 __all__ = ["fold_constants", "remove_identities"]
 
 Array = npt.NDArray[Any]
@@ -60,7 +62,6 @@ def _needed(nodes: Sequence[Any], values: Sequence[str]) -> list[Any]:
 
 def _compute(nodes: Sequence[Any], arrays: dict[str, Array], wanted: list[str]) -> dict[str, Array]:
     """Values of nodes, by onnxruntime."""
-    import onnxruntime
     from onnx import TensorProto, helper
 
     from pycaffe.engines.segment import IR_VERSION
@@ -80,6 +81,7 @@ def _compute(nodes: Sequence[Any], arrays: dict[str, Array], wanted: list[str]) 
     for output in graph.output:
         output.ClearField("type")
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-# Everything a newcomer types: make demo, make test, make lint, make bench. Each sets up its environment by itself, which
+# Everything a newcomer types: make demo, make demo-train, make test, make lint, make bench. Each sets up its environment by itself, which
 # takes no time when it is there already. PYTHON=python3.12 picks another interpreter (any from 3.10 on).
 
 PYTHON ?= python3
@@ -7,22 +7,28 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo demo-train test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   score photographs with a trained Caffe net in two worker processes"
-	@echo "make test   lint, type-check and run the whole test suite (TESTS=tests/layers for a part)"
-	@echo "make lint   lint and type-check only"
-	@echo "make bench  every speed and memory claim of README, with its peers in the same run; hours (QUICK=1: minutes)"
-	@echo "make clean  remove the environments and caches"
+	@echo "make demo        score photographs with a trained Caffe net in two worker processes"
+	@echo "make demo-train  train LeNet on handwritten digits, score it and draw its curves"
+	@echo "make test        lint, type-check and run the whole test suite (TESTS=tests/layers for a part)"
+	@echo "make lint        lint and type-check only"
+	@echo "make bench       every speed and memory claim of README, with its peers in the same run; hours (QUICK=1: minutes)"
+	@echo "make clean       remove the environments and caches"
 
-# Two stamps for one environment: the demo needs only the first, which is small; tests add torch and the tools.
+# Three stamps for one environment: the first demo needs only the first, which is small; training adds torch, tests the
+# tools.
 # A stamp is touched last, so that an interrupted set-up is taken up again.
 $(VENV)/.base: $(NEEDS)
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'pycaffe needs Python 3.10 or later; try make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[images]"
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[images,train,plot]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
@@ -38,6 +44,9 @@ $(BENCH)/.bench: $(NEEDS)
 
 demo: $(VENV)/.base
 	$(BIN)/python scripts/demo
+
+demo-train: $(VENV)/.train
+	$(BIN)/python scripts/demo_train
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

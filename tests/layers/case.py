@@ -1,7 +1,8 @@
 """Runs one layer, or one golden case, on both engines and compares values, shapes and gradients.
 
-`run_golden(name)` holds both engines against reference Caffe's answers (tests/golden/layers). `check_layer` holds them
-against a NumPy function and the torch gradient against finite differences in float64.
+`run_golden(name)` holds both engines against reference Caffe's answers (tests/golden/layers), `run_fork_golden(name)`
+against a fork's (tests/golden/forks). `check_layer` holds them against a NumPy function and the torch gradient against
+finite differences in float64.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pycaffe.net import TEST, TRAIN, Net
 from pycaffe.proto.prototxt import parse_net
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "layers"
+FORKS = GOLDEN.parent / "forks"  # FORK.txt: whose answer a case is, by the dialect's name
 VALUE = {"rtol": 2e-5, "atol": 2e-6}  # the tolerances that reference Caffe's answers came with
 GRADIENT = {"rtol": 1e-4, "atol": 1e-6}
 Arrays = Sequence[np.ndarray] | np.ndarray
@@ -44,19 +46,28 @@ def lowers(net: Net) -> bool:
 
 def run_golden(name: str) -> list[str]:
     """Runs a golden case on torch and, where its net lowers, on onnxruntime; returns the engines that ran."""
-    path = GOLDEN / f"{name}.prototxt"
-    phase = TRAIN if name.endswith("_train") else TEST
+    return _run_case(GOLDEN / f"{name}.prototxt", None)
+
+
+def run_fork_golden(name: str) -> list[str]:
+    """As `run_golden`, of a fork's case in that fork's dialect."""
+    dialects = dict(line.split() for line in (FORKS / "FORK.txt").read_text(encoding="utf-8").splitlines())
+    return _run_case(FORKS / f"{name}.prototxt", dialects[name])
+
+
+def _run_case(path: Path, dialect: str | None) -> list[str]:
+    phase = TRAIN if path.stem.endswith("_train") else TEST
     engines = ["torch"]
-    if phase == TEST and lowers(Net(path, phase)):
+    if phase == TEST and lowers(Net(path, phase, dialect=dialect)):
         engines.append("onnxruntime")
     for engine in engines:
         with np.load(path.with_suffix(".npz")) as answers:
-            _run_golden_on(engine, path, phase, dict(answers))
+            _run_golden_on(engine, path, phase, dialect, dict(answers))
     return engines
 
 
-def _run_golden_on(engine: str, path: Path, phase: int, answers: dict[str, np.ndarray]) -> None:
-    net = Net(path, phase, engine=engine)
+def _run_golden_on(engine: str, path: Path, phase: int, dialect: str | None, answers: dict[str, np.ndarray]) -> None:
+    net = Net(path, phase, engine=engine, dialect=dialect)
     for key, value in answers.items():
         kind, *name = key.split("/")
         if kind == "in":

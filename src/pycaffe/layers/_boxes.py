@@ -46,15 +46,16 @@ def clip_boxes(boxes: Array) -> Array:
 
 def cross_boundary(boxes: Array) -> npt.NDArray[np.bool_]:
     """Which boxes reach out of the image."""
-    outside: npt.NDArray[np.bool_] = ((boxes < 0) | (boxes > 1)).any(axis=-1)
+    outside: npt.NDArray[np.bool_] = np.any((boxes < 0) | (boxes > 1), axis=-1)
     return outside
 
 
 def jaccard_overlaps(a: Array, b: Array) -> Array:
     """Intersection over union of each of `a` with each of `b`: (len(a), len(b)); 0 where they do not meet."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    width, height = np.moveaxis(high - low, -1, 0)
+    width, height = (
+        np.minimum(a[:, None, axis + 2], b[None, :, axis + 2]) - np.maximum(a[:, None, axis], b[None, :, axis])
+        for axis in (0, 1)
+    )
     meet = (width > 0) & (height > 0)
     common = np.where(meet, width * height, 0)
     union = box_sizes(a)[:, None] + box_sizes(b)[None, :] - common
@@ -98,11 +99,11 @@ def decode_boxes(codes: Array, priors: Array, variances: Array | None, code_type
     """
     scaled = codes if variances is None else variances * codes
     if code_type == CORNER:
-        return np.add(priors, scaled)
+        return np.asarray(priors + scaled)
     size = priors[:, 2:] - priors[:, :2]
     _check_positive("prior_width and prior_height", size)
     if code_type == CORNER_SIZE:
-        return np.add(priors, scaled * np.tile(size, 2))
+        return np.asarray(priors + scaled * np.tile(size, 2))
     center = scaled[:, :2] * size + (priors[:, :2] + priors[:, 2:]) / 2
     with np.errstate(over="ignore"):  # an infinite box is what an absurd prediction means
         half = np.exp(scaled[:, 2:]) * size / 2

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pycaffe import parallel
 from pycaffe.blob import FloatArray
 from pycaffe.net import Net
 
-__all__ = ["Rate", "SmoothedLoss", "log_outputs", "log_progress", "mean_outputs"]
+__all__ = ["OutputTally", "Rate", "SmoothedLoss", "log_outputs", "log_progress"]
 
 logger = logging.getLogger("pycaffe.solver")
 
@@ -86,6 +87,20 @@ def log_outputs(net: Net, kind: str, outputs: Iterable[tuple[str, FloatArray]]) 
             index += 1
 
 
-def mean_outputs(sums: dict[str, FloatArray], count: int) -> list[tuple[str, FloatArray]]:
-    """Outputs that were summed over `count` batches, as means."""
-    return [(name, np.asarray(total / count)) for name, total in sums.items()]
+class OutputTally:
+    """Adds up a test net's outputs, batch by batch, and logs their means."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.count = 0
+        self._sums: dict[str, Any] = {}
+
+    def add(self) -> None:
+        """Takes the outputs of a batch."""
+        self.count += 1
+        for name in self.net.outputs:
+            self._sums[name] = self._sums.get(name, 0) + self.net.blobs[name].raw_data().astype(np.float64)
+
+    def log(self) -> None:
+        """Logs a line for each number."""
+        log_outputs(self.net, "Test", [(name, np.asarray(total / self.count)) for name, total in self._sums.items()])

@@ -17,8 +17,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from pycaffe import devices, parallel, rng
 from pycaffe.errors import SolverError
 from pycaffe.net import Net
@@ -26,11 +24,12 @@ from pycaffe.net.debug_info import log_all_parameters
 from pycaffe.proto.prototxt import read_solver
 from pycaffe.proto.solver_state import SavedState, read_solver_state
 from pycaffe.proto.upgrade import upgrade_solver_as_needed
+from pycaffe.solvers.average_precision import DetectionTally, check_evaluation
 from pycaffe.solvers.learning_rate import LearningRate
 from pycaffe.solvers.nets import make_test_nets, make_train_net
 from pycaffe.solvers.non_finite import where_it_began
 from pycaffe.solvers.parameter_update import ParameterUpdate
-from pycaffe.solvers.progress import Rate, SmoothedLoss, log_outputs, log_progress, mean_outputs
+from pycaffe.solvers.progress import OutputTally, Rate, SmoothedLoss, log_outputs, log_progress
 from pycaffe.solvers.run_state import (
     read_run_state,
     restore_layers,
@@ -86,6 +85,7 @@ class Solver:
             if not param.HasField("snapshot_prefix"):
                 raise SolverError("In solver params, snapshot is specified but snapshot_prefix is not")
             check_prefix(param.snapshot_prefix)
+        check_evaluation(param)
         devices.set_mode_by_solver(param)
         if param.random_seed >= 0:
             rng.seed(param.random_seed + parallel.solver_rank())
@@ -227,23 +227,22 @@ class Solver:
                     self._test(index)
 
     def _test(self, index: int) -> None:
-        """Logs the mean of a test net's outputs over `test_iter` batches."""
+        """Logs the mean of a test net's outputs over `test_iter` batches, or of detections the average precision."""
         log_progress("solver.cpp:347", "Iteration %d, Testing net (#%d)", self.iter, index)
         net, count = self.test_nets[index], self.param.test_iter[index]
         net.share_with(self.net)
         loss = 0.0
-        sums: dict[str, Any] = {}
+        tally = DetectionTally(net, self.param) if self.param.eval_type == "detection" else OutputTally(net)
         for _ in range(count):
             self._obey_while_testing()
             if self._stopped:
                 log_progress("solver.cpp:396", "Test interrupted.")
                 return
             loss += net._forward(0, len(net.layers) - 1)
-            for name in net.outputs:
-                sums[name] = sums.get(name, 0) + net.blobs[name].raw_data().astype(np.float64)
+            tally.add()
         if self.param.test_compute_loss:
             log_progress("solver.cpp:401", "Test loss: %g", loss / count if count else 0.0)
-        log_outputs(net, "Test", mean_outputs(sums, count))
+        tally.log()
 
     def _obey_while_testing(self) -> None:
         request = self._requested()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,3 +66,14 @@ def parameters(solver: Solver) -> dict[str, np.ndarray]:
     return {
         f"{name}/{i}": blob.data.copy() for name, blobs in solver.net.params.items() for i, blob in enumerate(blobs)
     }
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files cannot grow beyond `size`: writing fails as on a full disk, with another number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ import pytest
 import caffe
 from pycaffe.errors import SolverError, WeightsError
 from pycaffe.proto.schema import BlobProto, NetParameter, SolverState
-from tests.solvers.runs import NET, parameters, solver_of, write_solver
+from tests.solvers.runs import NET, full_disk, parameters, solver_of, write_solver
 
 SGD = 'type: "SGD" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 max_iter: 20\n'
 
@@ -251,17 +248,6 @@ def test_the_prefix_is_the_solvers_path_or_may_be_a_folder(tmp_path: pathlib.Pat
     (tmp_path / "folder").mkdir()
     solver_of(tmp_path, SGD + f'snapshot_prefix: "{tmp_path}/folder"').snapshot()
     assert (tmp_path / "folder" / "solver_iter_0.solverstate").exists()
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Files cannot grow beyond `size`: writing fails as on a full disk, with another number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(("suffix", "weights_find_room"), [("", False), ("", True), (".h5", False)])

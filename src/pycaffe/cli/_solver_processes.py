@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+import click
+
 from pycaffe.cli._signal_actions import on_signals
 from pycaffe.cli._training_run import TrainingJob, solve
 from pycaffe.errors import CaffeError, SolverError
@@ -117,7 +119,7 @@ def _run_rank(job: TrainingJob, rank: int, uid: bytes, actions: Connection | Non
 
     try:
         solve(job, requested, uid)
-    except (CaffeError, OSError) as error:
+    except (CaffeError, OSError, click.ClickException) as error:
         print(f"Error: solver {rank} of {len(job.devices)}: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from pycaffe.cli._caffe_cpp import info
+from pycaffe.errors import CaffeError, SolverError
 
 if TYPE_CHECKING:
     from pycaffe.solvers import Action, Solver
@@ -61,7 +64,7 @@ def solve(job: TrainingJob, requested: Callable[[], Action], uid: bytes | None =
         solver.add_callback(agreed)
         solver.set_action_function(agreed)
     if parallel.root_solver():
-        with _shown(job, solver):
+        with _shown(job, solver), _saved_on_failure(solver):
             solver.solve()
         info(250, "Optimization Done.")
     else:
@@ -79,6 +82,48 @@ def _param_for(job: TrainingJob, device: str) -> Any:
     else:
         param.solver_mode, param.device_id = param.GPU, int(device.partition(":")[2])
     return param
+
+
+@contextlib.contextmanager
+def _saved_on_failure(solver: Solver) -> Iterator[None]:
+    """Within the block what was learned is saved when training fails, whatever the reason: an image that is missing in
+    the second epoch does not cost the first.
+
+    Raises:
+        click.ClickException: (exit status 1: the command was right) for an error of ours; it tells where to go on.
+    """
+    first = solver.iter
+    try:
+        yield
+    except Exception as error:
+        begun = solver.iter > first
+        if isinstance(error, SolverError) and not begun:
+            raise  # no snapshot could be written where they should go: nothing was tried
+        # After that a SolverError is that of a snapshot which found no room, and another one would not, either.
+        saved = _save(solver) if begun and not isinstance(error, SolverError) else ""
+        if isinstance(error, CaffeError):
+            raise click.ClickException(f"{error}{saved}") from error
+        if saved:
+            logging.getLogger("pycaffe.cli").error("Training failed.%s", saved)
+        raise
+
+
+def _save(solver: Solver) -> str:
+    """Takes a snapshot where the prototxt wants any and there is none of this iteration; says how to go on from it."""
+    from pycaffe.solvers.snapshot import snapshot_path
+
+    param = solver.param
+    if not (param.snapshot or param.snapshot_after_train):
+        return ""
+    suffix = ".solverstate" if param.snapshot_format == param.BINARYPROTO else ".solverstate.h5"
+    path = snapshot_path(param.snapshot_prefix, solver.iter, suffix)
+    there = solver._due(param.snapshot) or (param.snapshot_after_train and solver.iter == param.max_iter)
+    try:
+        if not there:
+            solver.snapshot()
+    except SolverError as error:
+        return f" {error}"
+    return f" What was learned in {solver.iter} iterations is saved: go on with --snapshot {path}"
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ class _ListBatches(ImageBatches):
         try:
             image = decode(param.root_folder + path, grey=not param.is_color)
         except InputError as error:
-            raise DataError(f"Could not load {path}. It is listed in {param.source!r}. {error}") from error
+            raise DataError(f"Could not load {path}. It is listed in {param.source!r}. {error}.") from error
         if param.new_height:
             cv2 = load_cv2("ImageData's new_height and new_width")
             shape = (param.new_height, param.new_width, image.shape[2])

@@ -105,7 +105,7 @@ class _WindowBatches(BatchSource):
         try:
             return read_source(self.param.root_folder + name)[0]
         except InputError as error:
-            raise DataError(f"Could not open or find file {name}. {error}") from error
+            raise DataError(f"Could not open or find file {name}. {error}.") from error
 
     def _copy_window(self, window: Window, mirror: bool, out: FloatArray) -> None:
         cv2 = load_cv2("WindowData")
@@ -113,7 +113,7 @@ class _WindowBatches(BatchSource):
         try:
             image = decode(self._cache[name] if name in self._cache else self._read_file(name))
         except InputError as error:
-            raise DataError(f"Could not open or find file {name}. {error}") from error
+            raise DataError(f"Could not open or find file {name}. {error}.") from error
         if image.shape[2] != len(out):
             raise DataError(f"Image {name!r} has {image.shape[2]!r} channels, the window file says {len(out)!r}.")
         height, width = image.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import pathlib
 import select
@@ -101,12 +102,22 @@ class ForkedPool:
 
 @contextlib.contextmanager
 def nothing_left_behind() -> Iterator[None]:
-    files, threads = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+    files, threads = descriptors(), threading.active_count()
     known = psutil.Process().children(recursive=True)
     yield
     assert [child for child in psutil.Process().children(recursive=True) if child not in known] == []
-    assert sorted(os.listdir("/proc/self/fd")) == files
+    assert descriptors() == files, (files, descriptors())
     assert threading.active_count() == threads
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open, by number."""
+    gc.collect()  # nets of this very process hold their mapped weights until then
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # of the listing itself
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
 
 
 def next_message(worker: ForkedWorker) -> Any:

@@ -26,14 +26,16 @@ class SimulatedWorkers(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         worn_after=st.sampled_from([None, 1, 4]),
         max_wait=st.sampled_from([0.0, 2.0]),
+        device=st.sampled_from(["cpu", "cuda:0"]),
     )
     def begin(
-        self, workers: int, batch_size: int | None, retries: int, worn_after: int | None, max_wait: float
+        self, workers: int, batch_size: int | None, retries: int, worn_after: int | None, max_wait: float, device: str
     ) -> None:
         self.retries = retries
         self.now = 0.0
+        self.overlaps = device != "cpu"
         self.state = PoolState(
-            ["cpu"] * workers,
+            [device] * workers,
             batch_size=batch_size,
             max_wait=max_wait,
             retries=10**6 if retries == 2 else retries,
@@ -153,7 +155,7 @@ class SimulatedWorkers(RuleBasedStateMachine):
         del self.alive[worker]
         self.doomed.discard(worker)
         pipe = self.pipes.pop(worker)
-        if pipe and len(pipe[0]) == 1:
+        if pipe and len(pipe[0]) == 1 and not (self.overlaps and len(pipe) > 1):
             self.alone[pipe[0][0]] += 1
         self.state.died(worker, 1, "SIGKILL", self.now)
         self.obey()
@@ -172,6 +174,12 @@ class SimulatedWorkers(RuleBasedStateMachine):
         books = [item.number for w in self.state.workers for batch in w.queue for item in batch.items]
         assert sorted(books) == sorted(sent)
         assert self.state.unfinished == len(sent) + self.state.waiting()
+
+    @invariant()
+    def suspects_have_a_worker_that_overlaps_to_themselves(self) -> None:
+        for worker in self.state.workers:
+            if self.overlaps and any(batch.suspect for batch in worker.queue):
+                assert len(worker.queue) == 1
 
     @invariant()
     def no_worker_idles_while_items_wait_that_are_due(self) -> None:

@@ -46,6 +46,11 @@ class Batch:
     items: list[Item]
     deaths: int = 0
 
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker died while it ran this, or one of its items."""
+        return self.deaths > 0 or any(item.deaths for item in self.items)
+
     def split(self) -> list[Batch]:
         """Its halves, each suspect: another death splits them at once."""
         middle = (len(self.items) + 1) // 2
@@ -88,12 +93,14 @@ class Line:
             if batch.items:
                 self._again.appendleft(batch)
 
-    def take(self, most: int, *, idle: bool, workers: int, now: float) -> Batch | None:
+    def take(self, most: int, *, idle: bool, workers: int, now: float, apart: bool = False) -> Batch | None:
         """The next batch for a worker, of at most `most` items; None if there is none for it yet.
 
         A busy worker takes only a whole batch, to stand behind the one that runs. An idle one also takes its share,
-        among so many workers, of items that have waited long enough.
+        among so many workers, of items that have waited long enough. `apart`: a suspect batch is for an idle one alone.
         """
+        if self._again and apart and not idle and self._again[0].suspect:
+            return None
         if self._again:
             return self._take_again(most)
         if len(self._items) >= most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycaffe.workers.batches import Item
 
@@ -40,9 +40,8 @@ class RetireWorker:
     worker: int
 
 
-@dataclass(frozen=True)
-class Deliver:
-    """The end of an item."""
+class Deliver(NamedTuple):
+    """The end of an item. A tuple, since there is one for each: it costs a third of a frozen dataclass."""
 
     item: Item
     outputs: Any

@@ -106,10 +106,9 @@ class Driver:
     def ring(self) -> None:
         """Wakes the driving thread if it sleeps."""
         with self._lock:
-            if not self._asleep:
-                return
-            self._asleep = False
-        self._bell.send_bytes(b"")
+            if self._asleep:
+                self._asleep = False
+                self._bell.send_bytes(b"")  # the only message on the way: it never waits
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the workers, at once; who waits for results gets the error. Repeatable."""
@@ -147,9 +146,10 @@ class Driver:
         """Sleeps until something happens, and does what follows from it."""
         self._read_inbox()
         self._obey()
-        ready = self._sleep()
+        ends = {number: handle.waitables for number, handle in self._handles.items()}
+        ready = self._sleep({end for each in ends.values() for end in each})
         for number, handle in list(self._handles.items()):
-            if not handle.waitables or not ready.isdisjoint(handle.waitables):
+            if not ends[number] or not ready.isdisjoint(ends[number]):
                 self._receive(number, handle)
         now = time.monotonic()
         if now >= self.state.next_time():
@@ -163,7 +163,8 @@ class Driver:
         while self._inbox:
             self._inbox.popleft()(self.state, now)
 
-    def _sleep(self) -> set[Any]:
+    def _sleep(self, ends: set[Any]) -> set[Any]:
+        """Until one of these ends, the bell, or a time; the ends that are ready."""
         if self._thread is None:
             return set()
         with self._lock:
@@ -172,8 +173,7 @@ class Driver:
             self._asleep = True
         seconds = self.state.next_time() - time.monotonic()
         timeout = None if seconds == float("inf") else max(0.0, seconds)
-        waitables = {waitable for handle in self._handles.values() for waitable in handle.waitables}
-        ready = set(wait([self._hear, *waitables], timeout))
+        ready = set(wait([self._hear, *ends], timeout))
         with self._lock:
             self._asleep = False
         if self._hear in ready:
@@ -228,11 +228,8 @@ class Driver:
                 self._owners.discard(owner)
 
     def _collect(self, command: Deliver, delivered: dict[Owner, list[Result]]) -> None:
-        item = command.item
-        result = Result(
-            item.value, item.index, command.outputs, command.error, command.attempts, command.worker, command.seconds
-        )
-        delivered.setdefault(item.owner, []).append(result)  # type: ignore[arg-type]
+        item, *rest = command
+        delivered.setdefault(item.owner, []).append(Result(item.value, item.index, *rest))  # type: ignore[arg-type]
 
     def _send(self, command: SendBatch) -> None:
         try:
@@ -251,12 +248,19 @@ class Driver:
     def _end_all(self) -> None:
         with contextlib.ExitStack() as stack:  # each of these is done, also where another fails
             stack.callback(self._fail_all)
+            stack.callback(self._put_away_the_bell)
             stack.callback(self._source.close)
             for handle in self._handles.values():
                 stack.callback(handle.end)
             for handle in self._handles.values():
                 handle.ask_to_end()
         self._handles.clear()
+
+    def _put_away_the_bell(self) -> None:
+        with self._lock:
+            self._asleep = False
+            self._bell.close()
+            self._hear.close()
 
     def _fail_all(self) -> None:
         with self._lock:

@@ -27,15 +27,7 @@ from pycaffe.workers.messages import Failed, Ready, Settings, Unreadable, pickla
 from pycaffe.workers.pipe_end import PipeEnd
 from pycaffe.workers.spawn import one_thread_environment
 from pycaffe.workers.transport import SharedMemory, Transport, memory_file
-from pycaffe.workers.zygote import (
-    NO_TELEMETRY,
-    CannotFork,
-    CannotLoad,
-    Died,
-    Fork,
-    Forked,
-    Loaded,
-)
+from pycaffe.workers.zygote import CannotFork, CannotLoad, Died, Fork, Forked, Loaded
 
 __all__ = ["ForkedWorker", "Zygote", "died_of"]
 
@@ -98,7 +90,7 @@ class Zygote:
                 with _interrupts_blocked():
                     self._process = subprocess.Popen(
                         [os.fsdecode(spawn.get_executable()), *flags, "-c", code],
-                        env={**one_thread_environment(), **NO_TELEMETRY},
+                        env=one_thread_environment(),
                         stdin=subprocess.DEVNULL,
                         pass_fds=(theirs.fileno(), copy),
                     )

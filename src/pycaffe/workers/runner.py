@@ -1,4 +1,9 @@
-"""What a worker does with a batch: preprocess, forward, postprocess, one answer an item. No process, no pipe."""
+"""What a worker does with a batch: preprocess, forward, postprocess, one answer an item. No process, no pipe.
+
+    items ─ prepare ─→ Prepared: inputs by shape, on their way to a GPU ─ finish ─→ BatchDone
+
+Two threads may do these two with two batches at a time; see `worker.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,21 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pycaffe.engines.tensor_value import TensorValue
 from pycaffe.errors import InputError, NetError
 from pycaffe.images import ImagePreprocess
 from pycaffe.net import TEST, Net
 from pycaffe.workers.extents import is_out_of_memory, pieces
 from pycaffe.workers.messages import BatchDone, ItemDone, Settings, Timing, picklable_error
+from pycaffe.workers.staging import CudaLink, Link, Staging, Transfer
 
-__all__ = ["Runner"]
+__all__ = ["Prepared", "Runner"]
 
 Inputs = dict[str, npt.NDArray[np.float32]]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -31,8 +39,27 @@ def _tell_nobody(numbers: tuple[int, ...]) -> None:
     pass
 
 
+@dataclass
+class Prepared:
+    """A batch whose inputs are there.
+
+    groups: items whose inputs have the same shapes. staged: the inputs of each group that is on its way to the device.
+    done: the items that failed already.
+    """
+
+    groups: list[list[Entry]] = field(default_factory=list)
+    staged: list[dict[str, Transfer] | None] = field(default_factory=list)
+    done: list[ItemDone] = field(default_factory=list)
+
+
 class Runner:
     """A net that is loaded once, and the settings of its pool.
+
+    On a GPU the net runs on torch: its inputs arrive from pinned memory, and values stay there between layers.
+
+    Args:
+        settings: of the pool.
+        link: the way to the device; None for that of `settings.device`.
 
     Attributes:
         activations: bytes of the bottoms and tops of the layer that has the most of them, for one item.
@@ -45,11 +72,15 @@ class Runner:
         DeviceError: the device is not there.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, link: Link | None = None) -> None:
+        if link is None and settings.device != "cpu":
+            link = CudaLink(settings.device)
+        self._staging = Staging(link) if link is not None else None
         self.net = Net(
             settings.model,
             TEST,
             weights=settings.weights,
+            engine="torch" if link is not None else None,
             device=settings.device,
             threads=settings.threads,
             precision=settings.precision,
@@ -74,8 +105,16 @@ class Runner:
 
         `begin` is told which items are worked on next.
         """
-        self._begin = begin
-        done: list[ItemDone] = []
+        return self.finish(self.prepare(numbers, values, begin), begin)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether it pays to prepare a batch while another runs: its device is not what prepares."""
+        return self._staging is not None
+
+    def prepare(self, numbers: list[int], values: list[Any], begin: Begin = _tell_nobody) -> Prepared:
+        """The first half: preprocessing, and the way to the device."""
+        prepared = Prepared()
         together: dict[Any, list[Entry]] = defaultdict(list)
         for number, value in zip(numbers, values):
             begin((number,))
@@ -83,21 +122,43 @@ class Runner:
             try:
                 inputs = self._inputs(value)
             except (Exception, SystemExit) as error:  # whatever the user's function raises belongs to this item
-                done.append(ItemDone(number, None, picklable_error(error), time.perf_counter() - start))
+                error_of = ItemDone(number, None, picklable_error(error), time.perf_counter() - start)
+                prepared.done.append(error_of)
             else:
                 shapes = tuple([(name, array.shape) for name, array in inputs.items()])
                 together[shapes].append((number, inputs, time.perf_counter() - start))
-        if len(together) == 1 and self.postprocess is None:
-            (group,) = together.values()
-            if len(group) <= self.batch_limit and len(pieces(len(group), self.batch_limit)) == 1:
-                answer = self._run_whole(group, done)
-                if answer is not None:
-                    return answer
-        for group in together.values():
-            self._run_group(group, done)
+        prepared.groups = list(together.values())
+        prepared.staged = [self._stage(group) for group in prepared.groups]
+        return prepared
+
+    def finish(self, prepared: Prepared, begin: Begin = _tell_nobody) -> BatchDone:
+        """The second half: forward and postprocessing."""
+        self._begin = begin
+        done = prepared.done
+        if len(prepared.groups) == 1 and self.postprocess is None and self._is_whole(prepared.groups[0]):
+            answer = self._run_whole(prepared.groups[0], prepared.staged[0], done)
+            if answer is not None:
+                return answer
+            prepared.staged[0] = None
+        for group, staged in zip(prepared.groups, prepared.staged):
+            self._run_group(group, done, staged)
         return BatchDone([], {}, done, Timing(0, 0.0, self.batch_limit))
 
+    def _is_whole(self, group: list[Entry]) -> bool:
+        """Whether it goes through one forward."""
+        return pieces(len(group), self.batch_limit) == [len(group)]
+
     # -- preprocessing
+
+    def _stage(self, group: list[Entry]) -> dict[str, Transfer] | None:
+        if self._staging is None or not self._is_whole(group):
+            return None
+        try:
+            return self._staging.begin([inputs for _, inputs, _ in group])
+        except Exception as error:
+            if is_out_of_memory(error):  # its forward will see to that
+                return None
+            raise
 
     def _inputs(self, item: Any) -> Inputs:
         """The input blobs of one item, without the batch axis."""
@@ -127,11 +188,13 @@ class Runner:
 
     # -- forward
 
-    def _run_whole(self, group: list[Entry], done: list[ItemDone]) -> BatchDone | None:
+    def _run_whole(
+        self, group: list[Entry], staged: dict[str, Transfer] | None, done: list[ItemDone]
+    ) -> BatchDone | None:
         """The usual case: all in one forward, whose blobs are handed over as they are. None if it fails."""
         start = time.perf_counter()
         try:
-            outputs = self._forward(group)
+            outputs = self._forward(group, staged)
         except (Exception, SystemExit) as error:
             self._lower_limit(error, len(group))
             return None
@@ -142,17 +205,20 @@ class Runner:
             outputs = {name: _as_row(array) for name, array in outputs.items()}
         return BatchDone(rows, outputs, done, Timing(len(group), seconds, self.batch_limit))
 
-    def _run_group(self, group: list[Entry], done: list[ItemDone]) -> None:
+    def _run_group(self, group: list[Entry], done: list[ItemDone], staged: dict[str, Transfer] | None = None) -> None:
         """Items whose inputs have the same shapes, in as few forwards as possible."""
         while group:
             extent = pieces(len(group), self.batch_limit)[0]
+            all_of_it = extent == len(group)
             piece, group = group[:extent], group[extent:]
             start = time.perf_counter()
             try:
-                outputs = self._forward(piece)
+                outputs = self._forward(piece, staged if all_of_it else None)
             except (Exception, SystemExit) as error:  # Python layers are users' code, too
                 self._begin_alone_or_fail(piece, error, time.perf_counter() - start, done)
                 continue
+            finally:
+                staged = None  # what is run again is a part of it
             share = (time.perf_counter() - start) / extent
             for row, (number, _, seconds) in enumerate(piece):
                 copies = {
@@ -190,7 +256,7 @@ class Runner:
             return ItemDone(number, None, picklable_error(error), seconds + time.perf_counter() - start)
         return ItemDone(number, finished, None, seconds + time.perf_counter() - start)
 
-    def _forward(self, items: list[Entry]) -> Outputs:
+    def _forward(self, items: list[Entry], staged: dict[str, Transfer] | None = None) -> Outputs:
         """Runs the net on items as one batch; live views of the wanted blobs.
 
         Raises:
@@ -201,6 +267,9 @@ class Runner:
             blob, extent = self.net.blobs[name], items[0][1][name].shape
             if blob.shape != (len(items), *extent):
                 blob.reshape(len(items), *extent)
+            if staged is not None:
+                TensorValue(blob.data_storage, staged[name].arrived()).hand_over()
+                continue
             data = blob.data
             for row, (_, inputs, _) in enumerate(items):
                 data[row] = inputs[name]

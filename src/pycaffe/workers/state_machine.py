@@ -10,7 +10,8 @@ An item, from `add` to exactly one Deliver:
     The item that runs past `item_timeout` ─→ KillWorker, Deliver(ItemTimeout); the others are unharmed.
 
 The states of a worker, and how they change, are in worker_state.py. The oldest batch of a worker is the one that runs;
-what stands behind it only saves the worker a wait for the pipe.
+what stands behind it only saves the worker a wait for the pipe. A worker on a GPU prepares that one meanwhile: where it
+dies, both are suspects, and a suspect has such a worker to itself.
 """
 
 from __future__ import annotations
@@ -148,9 +149,11 @@ class PoolState:
             return
         items = {item.number: item for item in worker.queue[0].items}
         self._remove(worker, worker.queue[0], now)
-        for done in answers:
-            item = items[done.number]
-            self._deliver(Deliver(item, done.outputs, done.error, item.deaths + 1, number, done.seconds), now)
+        deliveries = []
+        for answered, outputs, error, seconds in answers:
+            item = items[answered]
+            deliveries.append(Deliver(item, outputs, error, item.deaths + 1, number, seconds))
+        self._deliver(deliveries, now)
         worker.items += len(items)
         worker.batch_limit = min(worker.batch_limit, timing.batch_limit)
         self._learn(timing)
@@ -178,7 +181,11 @@ class PoolState:
         at_start = worker.state == "starting"
         queue, worker.queue = list(worker.queue), deque()
         worker.change("died")
-        if queue:
+        if worker.overlaps and len(queue) > 1:
+            for batch in queue:  # it was at two of them; each shows by itself whether it does that
+                batch.deaths = max(batch.deaths, 1)
+            self._again(queue)
+        elif queue:
             self._again(queue[1:])
             self._blame(queue[0], worker, pid, cause, now)
         if at_start:
@@ -238,14 +245,15 @@ class PoolState:
         live = [worker for worker in self.workers if worker.state in ("idle", "busy")]
         for length in range(self.depth):
             for worker in live:
-                if len(worker.queue) != length:
+                if len(worker.queue) != length or (worker.overlaps and length and worker.queue[0].suspect):
                     continue
                 most = min(self.batch_size, worker.batch_limit)
                 if self.max_items_per_worker is not None:
                     most = min(most, self.max_items_per_worker - worker.taken)
-                batch = self._line.take(most, idle=not length, workers=len(live), now=now) if most > 0 else None
-                if batch is not None:
-                    self._send(worker, batch, now)
+                if most > 0:
+                    batch = self._line.take(most, idle=not length, workers=len(live), now=now, apart=worker.overlaps)
+                    if batch is not None:
+                        self._send(worker, batch, now)
 
     def _send(self, worker: WorkerState, batch: Batch, now: float) -> None:
         if not worker.queue:
@@ -267,7 +275,7 @@ class PoolState:
             self._again(batch.singles())
         else:
             item = batch.items[0]
-            self._deliver(Deliver(item, None, error, item.deaths + 1, worker.number, 0.0), now)
+            self._deliver([Deliver(item, None, error, item.deaths + 1, worker.number, 0.0)], now)
         self._retire_if_worn(worker)
         self._assign(now)
 
@@ -290,7 +298,7 @@ class PoolState:
             return
         what = f"running this item alone (attempt {item.deaths} of {item.deaths})"
         error = _worker_died(worker, pid, cause, what)
-        self._deliver(Deliver(item, None, error, item.deaths, worker.number, 0.0), now)
+        self._deliver([Deliver(item, None, error, item.deaths, worker.number, 0.0)], now)
 
     def _deadline(self, worker: WorkerState) -> float:
         return worker.step_since + (self.item_timeout or 0.0) * len(worker.step_items())
@@ -311,20 +319,19 @@ class PoolState:
             f"Worker {worker.number} (pid {worker.pid}) took longer than {self.item_timeout!r} s for it."
         )
         seconds = now - worker.step_since
-        self._deliver(Deliver(guilty[0], None, error, guilty[0].deaths + 1, worker.number, seconds), now)
+        self._deliver([Deliver(guilty[0], None, error, guilty[0].deaths + 1, worker.number, seconds)], now)
 
     def _again(self, batches: list[Batch]) -> None:
         self.unfinished -= sum(item.abandoned for batch in batches for item in batch.items)
         self._line.again(batches)
 
-    def _deliver(self, command: Deliver, now: float) -> None:
-        self.unfinished -= 1
+    def _deliver(self, commands: list[Deliver], now: float) -> None:
+        self.unfinished -= len(commands)
         self._forget(now)
         if not self._history or now - self._history[-1][0] > 0.1:
             self._history.append((now, self._delivered))
-        self._delivered += 1
-        if not command.item.abandoned:
-            self._commands.append(command)
+        self._delivered += len(commands)
+        self._commands += [command for command in commands if not command.item.abandoned]
 
     def _forget(self, now: float) -> None:
         while self._history and now - self._history[0][0] > RATE_SECONDS:

@@ -5,6 +5,13 @@
                     send never waits for a worker whose own send waits for the parent.
     main thread     inbox → unpickle → Runner → pickle → pipe.
 
+On a GPU a third thread takes over the first half of the main thread's work, so that the device has its next batch
+before it has finished the present one. Which of the two batches a death is due to can then not be told; see
+`PoolState.died`.
+
+    preparing       inbox → unpickle → Runner.prepare: preprocessing, begin of the copy to the device
+    main thread     Runner.finish: forward, postprocessing → pickle → pipe
+
 Nothing heavy is imported at module level: a process that cannot start should say why, through its pipe.
 """
 
@@ -14,11 +21,14 @@ import os
 import queue
 import signal
 import threading
+import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pycaffe.workers.runner import Runner
+    from pycaffe.workers.messages import Unreadable
+    from pycaffe.workers.runner import Prepared, Runner
     from pycaffe.workers.transport import Transport
 
 __all__ = ["ignore_interrupts", "main", "serve"]
@@ -65,24 +75,47 @@ def _serve(connection: Connection, inbox: Inbox, runner: Runner, transport: Tran
         if tell_steps:
             _send(connection, transport.pack(Step(numbers)))
 
-    _send(connection, transport.pack(Ready(os.getpid(), runner.activations)))
-    while True:
+    def prepare() -> Prepared | Unreadable:
         try:
             batch = transport.unpack(inbox.get())
         except (Exception, SystemExit) as error:  # a user's object: it may do anything while it is unpickled
+            return Unreadable(picklable_error(error))
+        if runner.overlaps:  # the pool asks about the batch that the main thread is at
+            return runner.prepare(batch.numbers, batch.values)
+        return runner.prepare(batch.numbers, batch.values, tell)
+
+    take = _ahead(prepare) if runner.overlaps else prepare
+    _send(connection, transport.pack(Ready(os.getpid(), runner.activations)))
+    while True:
+        prepared = take()
+        done = prepared if isinstance(prepared, Unreadable) else runner.finish(prepared, tell)
+        try:
+            answer = transport.pack(done)
+        except (Exception, SystemExit) as error:  # as above; from `postprocess`
             answer = transport.pack(Unreadable(picklable_error(error)))
-        else:
-            done = runner.run(batch.numbers, batch.values, tell)
-            try:
-                answer = transport.pack(done)
-            except (Exception, SystemExit) as error:  # as above; from `postprocess`
-                answer = transport.pack(Unreadable(picklable_error(error)))
         _send(connection, answer)
 
 
+def _ahead(prepare: Callable[[], Any]) -> Callable[[], Any]:
+    """The same, done in a thread before it is asked for."""
+    ready: queue.Queue[Any] = queue.Queue(1)
+
+    def work() -> None:
+        try:
+            while True:
+                ready.put(prepare())
+        except BaseException:  # the main thread would wait for ever
+            traceback.print_exc()
+            os._exit(1)
+
+    threading.Thread(target=work, name="pycaffe-preparing", daemon=True).start()
+    return ready.get
+
+
 def ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group, but only the parent decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and a batch system's SIGTERM reach the whole process group; only the parent decides what they mean."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the parent until here
 

@@ -65,6 +65,11 @@ class WorkerState:
     items: int = 0
     restarts: int = -1
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether it prepares a batch while it runs the one before; see worker.py."""
+        return self.device != "cpu"
+
     def change(self, event: Event) -> None:
         """Enters the state that TRANSITIONS gives."""
         after = TRANSITIONS.get((self.state, event))

@@ -33,15 +33,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pycaffe.workers.spawn import start_process
 from pycaffe.workers.transport import SharedMemory, Transport
-from pycaffe.workers.worker import serve
+from pycaffe.workers.worker import ignore_interrupts, serve
 
 if TYPE_CHECKING:
     from pycaffe.workers.runner import Runner
 
-__all__ = ["CannotFork", "CannotLoad", "Died", "Fork", "Forked", "Loaded", "NO_TELEMETRY", "main"]
+__all__ = ["CannotFork", "CannotLoad", "Died", "Fork", "Forked", "Loaded", "main"]
 
-# onnxruntime from 1.29 on sends usage data to its maker, by a thread that is there from its import on.
-NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
 LARGEST_REPORT = 1 << 15  # bytes; a socket's buffer takes it whole
 
 
@@ -95,12 +93,7 @@ def main(control: int, settings: int) -> NoReturn:
     """
     status = 1
     try:
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-        ):  # they reach the whole group; only the pool decides what they mean
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the pool until here
+        ignore_interrupts()
         pool = socket.socket(fileno=control)
         _end_with(pool, True)
         loaded = _load(pool, settings)

@@ -1,7 +1,8 @@
 """Which fork's meaning a layer type has where Caffe's forks give one name two meanings and the parameters do not tell.
 
 SmoothL1Loss, Upsample, BN and weighted SoftmaxWithLoss are such names. A net has one dialect: `Net(..., dialect=...)`,
-else the environment's PYCAFFE_DIALECT, else "ssd".
+else the environment's PYCAFFE_DIALECT, else "ssd". "opencv" is how `cv2.dnn` read SSD's layers: PriorBox with fractions
+of pixels, and DetectionOutput with rows of zeros up to keep_top_k.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ DIALECTS = {
     "segnet": "alexgkendall/caffe-segnet",
     "rfcn": "daijifeng001/caffe-rfcn",
     "frcnn": "rbgirshick/caffe-fast-rcnn",
+    "opencv": "OpenCV 4, readNetFromCaffe",
 }
 DEFAULT_DIALECT = "ssd"
 

@@ -19,7 +19,7 @@ from pycaffe.proto import schema
 from pycaffe.rng import child_generator
 from pycaffe.threads import available_cores
 
-__all__ = ["ImageFormat", "convert_imageset"]
+__all__ = ["ImageFormat", "StoredImage", "check_alike", "convert_imageset", "store_image"]
 
 PROGRESS = 1000  # images between two log lines
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class ImageFormat(NamedTuple):
             is another one. As in the original a file that is stored as it is keeps its colours, whatever `gray` says;
             the Data layer's `force_gray` drops them.
         encode_type: the ending of a format that OpenCV writes, such as "png"; implies `encoded`. The file's by default.
+        min_dim, max_dim: instead of resize_height and resize_width, and keeping the aspect: the shorter side is made at
+            least, then the longer side at most so many pixels (0: any). SSD's.
     """
 
     resize_height: int = 0
@@ -42,6 +44,31 @@ class ImageFormat(NamedTuple):
     gray: bool = False
     encoded: bool = False
     encode_type: str = ""
+    min_dim: int = 0
+    max_dim: int = 0
+
+    def extents(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) as which an image of that height and width is stored."""
+        if self.min_dim > 0 or self.max_dim > 0:
+            factor = max(1.0, self.min_dim / min(height, width))
+            if self.max_dim > 0 and int(factor * max(height, width)) > self.max_dim:
+                factor = self.max_dim / max(height, width)
+            return max(1, round(height * factor)), max(1, round(width * factor))
+        if self.resize_height > 0 and self.resize_width > 0:
+            return self.resize_height, self.resize_width
+        return height, width
+
+    def resizes(self) -> bool:
+        """Whether any of the sizes is given."""
+        return any((self.resize_height, self.resize_width, self.min_dim, self.max_dim))
+
+
+class StoredImage(NamedTuple):
+    """A Datum, the shape (H, W, C) of its image, and the image's height and width before it was resized."""
+
+    datum: Any
+    shape: tuple[int, ...]
+    original: tuple[int, int]
 
 
 def convert_imageset(
@@ -87,14 +114,10 @@ def convert_imageset(
                 text = f"Could not open or find file {root_folder + name}. {stored}"
                 logger.error(text, extra={"place": "io.cpp:80"})
                 continue
-            datum, shape = stored
-            size = size or shape
-            if check_size and shape != size:
-                raise DataError(
-                    f"Incorrect data field size {np.prod(shape)}. Image {name!r} has the shape {shape!r}, the first "
-                    f"one {size!r}."
-                )
-            writer.put(f"{number:08d}_{name}".encode(errors="surrogateescape"), datum)
+            size = size or stored.shape
+            if check_size:
+                check_alike(name, stored.shape, size)
+            writer.put(f"{number:08d}_{name}".encode(errors="surrogateescape"), stored.datum)
             if writer.count % PROGRESS == 0:
                 _log(f"Processed {writer.count} files.", 147)
         if writer.count == 0:
@@ -104,13 +127,18 @@ def convert_imageset(
     return writer.count
 
 
-Stored = tuple[Any, tuple[int, ...]]
-"""A Datum and the shape (H, W, C) of its image."""
+def check_alike(name: str, shape: tuple[int, ...], first: tuple[int, ...]) -> None:
+    """Raises DataError where an image has another shape than the first one."""
+    if shape != first:
+        raise DataError(
+            f"Incorrect data field size {np.prod(shape)}. Image {name!r} has the shape {shape!r}, the first one "
+            f"{first!r}."
+        )
 
 
 def _read_all(
     root_folder: str, lines: list[tuple[str, int]], image_format: ImageFormat
-) -> Iterator[Stored | InputError]:
+) -> Iterator[StoredImage | InputError]:
     """The Datum of each line, in order, read on several threads; as many lines at a time as are logged together."""
     read = partial(_read, root_folder, image_format)
     with ThreadPoolExecutor(available_cores()) as threads:
@@ -118,31 +146,39 @@ def _read_all(
             yield from threads.map(read, lines[start : start + PROGRESS])
 
 
-def _read(root_folder: str, image_format: ImageFormat, line: tuple[str, int]) -> Stored | InputError:
-    """ReadImageToDatum of io.cpp."""
-    path, label = root_folder + line[0], line[1]
+def _read(root_folder: str, image_format: ImageFormat, line: tuple[str, int]) -> StoredImage | InputError:
     try:
-        data, _ = read_source(path)
-        image: npt.NDArray[np.uint8] = decode(data, grey=image_format.gray)
+        return store_image(root_folder, line[0], line[1], image_format, "convert_imageset.cpp:117")
     except InputError as error:
         return error
-    height, width = image_format.resize_height, image_format.resize_width
-    if height > 0 and width > 0:
+
+
+def store_image(root_folder: str, name: str, label: int, image_format: ImageFormat, place: str) -> StoredImage:
+    """The Datum of an image file (ReadImageToDatum of io.cpp); `place` is where the original logs its warning.
+
+    Raises:
+        InputError: the file cannot be read or decoded.
+    """
+    data, _ = read_source(root_folder + name)
+    image: npt.NDArray[np.uint8] = decode(data, grey=image_format.gray)
+    original = (image.shape[0], image.shape[1])
+    height, width = image_format.extents(*original)
+    if (height, width) != original:
         image = load_cv2("convert_imageset").resize(image, (width, height)).reshape(height, width, image.shape[2])
     if not image_format.encoded and not image_format.encode_type:
         channels = image.shape[2]
         planes = image.transpose(2, 0, 1).tobytes()
-        datum = schema.Datum(channels=channels, height=image.shape[0], width=image.shape[1], data=planes, label=label)
+        datum = schema.Datum(channels=channels, height=height, width=width, data=planes, label=label)
         datum.encoded = False
-        return datum, image.shape
-    ending = _ending(line[0])
+        return StoredImage(datum, image.shape, original)
+    ending = _ending(name)
     if not ending:
-        text = f"Failed to guess the encoding of '{line[0]}'"
-        logger.warning(text, extra={"place": "convert_imageset.cpp:117"})
+        text = f"Failed to guess the encoding of '{name}'"
+        logger.warning(text, extra={"place": place})
     encoding = image_format.encode_type.lower() or ending
     same = ending == encoding or (ending, encoding) == ("jpeg", "jpg")
-    stored = data if same and not height and not width else _encode(image, encoding)
-    return schema.Datum(data=stored, label=label, encoded=True), image.shape
+    stored = data if same and not image_format.resizes() else _encode(image, encoding)
+    return StoredImage(schema.Datum(data=stored, label=label, encoded=True), image.shape, original)
 
 
 def _ending(name: str) -> str:

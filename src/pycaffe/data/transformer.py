@@ -24,9 +24,9 @@ Draws = npt.NDArray[np.float64]
 class DataTransformer:
     """y = (x - mean) * scale on a crop, mirrored for every second image by chance.
 
-    `crop_size` (0: none) cuts a square, at random in TRAIN, from the centre in TEST; `mirror` mirrors with probability
-    1/2, in TEST too; the mean comes from `mean_file` (an image as large as the whole input; the crop's part of it is
-    subtracted) or from `mean_value` (one, or one a channel).
+    `crop_size` (0: none) cuts a square, or `crop_h` and `crop_w` (SSD's; both) a rectangle, at random in TRAIN, from
+    the centre in TEST; `mirror` mirrors with probability 1/2, in TEST too; the mean comes from `mean_file` (an image as
+    large as the whole input; the crop's part of it is subtracted) or from `mean_value` (one, or one a channel).
 
     Images may be transformed on several threads. What is random about them is drawn before, by `draw`, in the order in
     which they are read, so that it does not depend on which thread is quicker.
@@ -36,13 +36,17 @@ class DataTransformer:
         phase: of the net.
 
     Raises:
-        LayerError: both mean_file and mean_value are given.
+        LayerError: both mean_file and mean_value are given, or one of crop_h and crop_w without the other.
         DataError: the mean file cannot be read.
     """
 
     def __init__(self, param: Any, phase: int) -> None:
         self.param = param
         self.phase = phase
+        size = param.crop_size
+        self.crop = (size or param.crop_h, size or param.crop_w)  # both 0: none
+        if (self.crop[0] == 0) != (self.crop[1] == 0):
+            raise LayerError(f"crop_h and crop_w are needed both, or none of them. Got {self.crop!r}.")
         self.mean: FloatArray | None = None
         if param.HasField("mean_file"):
             if param.mean_value:
@@ -75,15 +79,22 @@ class DataTransformer:
             DataError: the image is smaller than the crop; `name` says which.
         """
         channels, height, width = image.shape
-        crop = self.param.crop_size
+        crop = self.crop
         if channels < 1:
             raise DataError(f"Check failed: datum_channels > 0. {name} has the shape {image.shape!r}.")
-        if height < crop or width < crop:
-            side, got = ("height", height) if height < crop else ("width", width)
-            raise DataError(
-                f"Check failed: datum_{side} >= crop_size ({got} vs. {crop}). {name} has the shape {image.shape!r}."
-            )
-        return (channels, crop, crop) if crop else (channels, height, width)
+        for side, got, wanted in (("height", height, crop[0]), ("width", width, crop[1])):
+            if got < wanted:
+                raise DataError(
+                    f"Check failed: datum_{side} >= crop_size ({got} vs. {wanted}). {name} has the shape "
+                    f"{image.shape!r}."
+                )
+        return (channels, *crop) if crop[0] else (channels, height, width)
+
+    def placement(self, shape: Shape, draws: Draws) -> tuple[int, int, bool]:
+        """Where the crop of an image (C, H, W) begins, row and column, and whether it is mirrored."""
+        size = self.crop if self.crop[0] else shape[1:]
+        top, left = (int(self._offsets(shape[axis], size[axis - 1], draws[axis])) for axis in (1, 2))
+        return top, left, bool(self._mirrors(draws[0]))
 
     def transform(self, image: npt.NDArray[Any], out: FloatArray, name: str, draws: Draws) -> None:
         """Writes the transformed image (C, H, W) into `out` (C, H', W'); `draws` is a row of what `draw` gave.
@@ -98,9 +109,9 @@ class DataTransformer:
                 f"{name} has the shape {shape!r} after cropping, the batch has {out.shape!r}: all images of a batch "
                 "must have one size. Set crop_size, resize them, or set batch_size: 1."
             )
-        top, left = (int(self._offsets(image.shape[axis], shape[axis], draws[axis])) for axis in (1, 2))
+        top, left, mirrored = self.placement(image.shape, draws)
         rows, columns = slice(top, top + shape[1]), slice(left, left + shape[2])
-        step = -1 if self._mirrors(draws[0]) else 1
+        step = -1 if mirrored else 1
         # First the few bytes are put in order: the wider numbers are then worked on from end to end.
         out[...] = np.ascontiguousarray(image[:, rows, columns][:, :, ::step])
         mean = self._mean_of(image.shape, name)
@@ -145,7 +156,7 @@ class DataTransformer:
         return np.logical_and(self.param.mirror, draws < 0.5)
 
     def _crops_at_random(self) -> bool:
-        return bool(self.phase == TRAIN and self.param.crop_size)
+        return bool(self.phase == TRAIN and self.crop[0])
 
     def _offsets(self, old: int, new: int, draws: Any) -> Any:
         """Where the crop begins along an axis: at random in TRAIN, in the middle in TEST."""

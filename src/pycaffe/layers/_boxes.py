@@ -1,15 +1,14 @@
-"""Box arithmetic of SSD: sizes, overlaps, the codes of boxes relative to priors, matching (util/bbox_util.cpp).
+"""Box arithmetic of SSD beyond data/boxes.py: codes of boxes relative to priors, and matching (util/bbox_util.cpp).
 
 Boxes are NumPy arrays (n, 4) of xmin, ymin, xmax, ymax, in units of the image's width and height.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from pycaffe.data.boxes import Array, box_sizes, clip_boxes, jaccard_overlaps
 from pycaffe.errors import InputError
 
 __all__ = [
@@ -29,38 +28,11 @@ __all__ = [
 CORNER, CENTER_SIZE, CORNER_SIZE = 1, 2, 3  # PriorBoxParameter.CodeType
 SMALLEST_OVERLAP = 1e-6  # below it a prediction and an object do not meet, as in MatchBBox
 
-Array = npt.NDArray[Any]
-
-
-def box_sizes(boxes: Array) -> Array:
-    """Area of each box; 0 where it is inverted."""
-    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-    sizes: Array = np.where((width < 0) | (height < 0), 0, width * height).astype(boxes.dtype)
-    return sizes
-
-
-def clip_boxes(boxes: Array) -> Array:
-    """Each coordinate limited to 0 ... 1."""
-    return np.clip(boxes, 0, 1)
-
 
 def cross_boundary(boxes: Array) -> npt.NDArray[np.bool_]:
     """Which boxes reach out of the image."""
     outside: npt.NDArray[np.bool_] = np.any((boxes < 0) | (boxes > 1), axis=-1)
     return outside
-
-
-def jaccard_overlaps(a: Array, b: Array) -> Array:
-    """Intersection over union of each of `a` with each of `b`: (len(a), len(b)); 0 where they do not meet."""
-    width, height = (
-        np.minimum(a[:, None, axis + 2], b[None, :, axis + 2]) - np.maximum(a[:, None, axis], b[None, :, axis])
-        for axis in (0, 1)
-    )
-    meet = (width > 0) & (height > 0)
-    common = np.where(meet, width * height, 0)
-    union = box_sizes(a)[:, None] + box_sizes(b)[None, :] - common
-    overlaps: Array = np.divide(common, union, out=np.zeros_like(common), where=meet)
-    return overlaps
 
 
 def encode_boxes(boxes: Array, priors: Array, variances: Array | None, code_type: int) -> Array:

@@ -43,12 +43,17 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return write_tiny_net(tmp_path_factory.mktemp("net"))
 
 
+def _heed_interrupts() -> None:
+    """What a shell runs in the background ignores them, and so do the tests there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Script:
     """A script of its own, with all processes that it starts."""
 
-    def __init__(self, code: str, net: tuple[str, str], folder: pathlib.Path) -> None:
+    def __init__(self, code: str, net: tuple[str, str], folder: pathlib.Path, preamble: str = PREAMBLE) -> None:
         path = folder / "script.py"
-        path.write_text(PREAMBLE + code, encoding="utf-8")
+        path.write_text(preamble + code, encoding="utf-8")
         self.marker = folder / "hangs"
         self.process = subprocess.Popen(
             [sys.executable, path, *net, self.marker],
@@ -56,6 +61,7 @@ class Script:
             start_new_session=True,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_interrupts,
         )
 
     def wait_until_it_hangs(self) -> list[psutil.Process]:
@@ -115,6 +121,21 @@ def test_it_works_and_leaves_nothing(
     net: tuple[str, str], tmp_path: pathlib.Path, scripts: list[Script], code: str
 ) -> None:
     script = Script(code, net, tmp_path)
+    scripts.append(script)
+    _, errors = script.process.communicate(timeout=60)
+    assert (script.process.returncode, errors) == (0, "")
+    script.assert_nothing_is_left()
+
+
+def test_it_works_in_a_notebook(net: tuple[str, str], tmp_path: pathlib.Path, scripts: list[Script]) -> None:
+    """Cells are code of a `__main__` that has no file, run one after another in one process, beside a thread."""
+    cells = [PREAMBLE, "idle = threading.Thread(target=threading.Event().wait, daemon=True)\nidle.start()", "check()"]
+    notebook = (
+        "import sys\nmain = sys.modules['__main__'].__dict__\ndel main['__file__']\n"
+        f"for number, cell in enumerate({[*cells, 'check()']!r}):\n"
+        "    exec(compile(cell, f'<cell {number}>', 'exec'), main)\n"
+    )
+    script = Script(notebook, net, tmp_path, preamble="")
     scripts.append(script)
     _, errors = script.process.communicate(timeout=60)
     assert (script.process.returncode, errors) == (0, "")

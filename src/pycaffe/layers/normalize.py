@@ -22,8 +22,8 @@ class NormalizeLayer(Layer):
     `norm_param { across_spatial: true  scale_filler { type: "constant" value: 1 }  channel_shared: true  eps: 1e-10 }`,
     as in normalize_layer.cpp of SSD.
 
-    backward: as in the fork, the bottom's diff is scale * (dy - y' * sum of y' * dy) / norm with y' = x / norm. With one
-    scale that is the derivative; with one for each channel it is not, because the scale belongs into the sum. The
+    backward: as in the fork, the bottom's diff is scale * (dy - y' * sum of y' * dy) / norm with y' = x / norm. With
+    one scale that is the derivative; with one for each channel it is not, because the scale belongs into the sum. The
     scale's diff is the sum of y' * dy. (The fork takes y * dy / scale, which is NaN for a scale of 0.)
 
     Raises:

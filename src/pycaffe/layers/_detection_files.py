@@ -1,0 +1,150 @@
+"""DetectionOutput's `save_output_param`: detections as the files that VOC's, COCO's and ILSVRC's evaluations read.
+
+One set of files is written when `num_test_image` images have been seen; then the count begins again. Nothing is written
+without output_directory, label_map_file and name_size_file (detection_output_layer.cpp of SSD).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from pycaffe.errors import DataError, LayerError
+from pycaffe.layers._boxes import Array, clip_boxes
+from pycaffe.proto.prototxt import parse_text, read_text
+from pycaffe.proto.schema import LabelMap
+
+__all__ = ["DetectionFiles", "detection_files", "image_boxes"]
+
+FIT_SMALL_SIZE, FIT_LARGE_SIZE_AND_PAD = 2, 3  # ResizeParameter.Resize_mode; WARP is 1
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+logger = logging.getLogger("pycaffe.layers.detection_output")
+
+
+def detection_files(param: Any, background: int) -> DetectionFiles | None:
+    """The files of a SaveOutputParameter; None where it does not ask for any."""
+    if not param.output_directory:
+        return None
+    for field in ("label_map_file", "name_size_file"):
+        if not getattr(param, field):
+            logger.warning("Provide %s if output results to files.", field)
+            return None
+    return DetectionFiles(param, background)
+
+
+class DetectionFiles:
+    """Collects detections, image by image in the order of `name_size_file`, and writes them.
+
+    Raises:
+        DataError: a file cannot be read or written.  LayerError: num_test_image is larger than the list.
+    """
+
+    def __init__(self, param: Any, background: int) -> None:
+        self.folder, self.prefix, self.format = param.output_directory, param.output_name_prefix, param.output_format
+        self.resize = param.resize_param if param.HasField("resize_param") else None
+        self.labels = _label_names(param.label_map_file)
+        self.background = background
+        self.images = _names_and_sizes(param.name_size_file)
+        self.count = param.num_test_image if param.HasField("num_test_image") else len(self.images)
+        if not 0 < self.count <= len(self.images):
+            raise LayerError(f"Check failed: num_test_image_ <= names_.size() ({self.count} vs. {len(self.images)}).")
+        self.seen = 0
+        self.detections: list[tuple[str, int, float, tuple[float, ...]]] = []
+
+    def add(self, rows: Array) -> None:
+        """Takes one image's rows (n, 7) of the layer's top."""
+        name, height, width = self.images[self.seen]
+        boxes = image_boxes(rows[:, 3:], height, width, self.resize)
+        for row, box in zip(rows, boxes):
+            label = int(row[1])
+            if label not in self.labels:
+                raise LayerError(f"Cannot find label: {label} in the label map.")
+            corner_and_size = (box[0], box[1], box[2] - box[0], box[3] - box[1])
+            rounded = tuple(round(float(value) * 100) / 100 for value in corner_and_size)
+            self.detections.append((name, label, float(row[2]), rounded))
+        self.seen += 1
+        if self.seen == self.count:
+            self._write()
+            self.seen, self.detections = 0, []
+
+    def _write(self) -> None:
+        if self.format == "VOC":
+            for label, name in self.labels.items():
+                if label != self.background:
+                    self._write_file(f"{name}.txt", "".join(self._lines(label)))
+        elif self.format == "COCO":
+            results = [
+                {"image_id": _number(name), "category_id": _number(self.labels[label]), "bbox": box, "score": score}
+                for name, label, score, box in self.detections
+            ]
+            self._write_file(".json", json.dumps(results, indent=4) + "\n")
+        elif self.format == "ILSVRC":
+            self._write_file(".txt", "".join(self._lines(None)))
+
+    def _lines(self, wanted: int | None) -> list[str]:
+        """`image [label] score xmin ymin xmax ymax`, in whole pixels, of one label, or with it of all."""
+        lines = []
+        for name, label, score, box in self.detections:
+            if wanted in (None, label):
+                x, y, width, height = map(int, box)
+                what = f"{name} {label}" if wanted is None else name
+                lines.append(f"{what} {score:g} {x} {y} {x + width} {y + height}\n")
+        return lines
+
+    def _write_file(self, name: str, text: str) -> None:
+        path = os.path.join(self.folder, self.prefix + name)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise DataError(f"Failed to write detections to {path!r}: {error}.") from error
+
+
+def image_boxes(boxes: Array, height: int, width: int, resize: Any) -> Array:
+    """Boxes in pixels of the image as it was before its resizing, within its borders (bbox_util.cpp, OutputBBox)."""
+    scale = np.array([width, height, width, height], np.float64)
+    boxes = boxes.astype(np.float64)
+    mode = resize.resize_mode if resize is not None else None
+    if mode is not None and not (resize.height and resize.width):
+        raise LayerError(f"Check failed: resize_height > 0 ({resize.height} vs. 0), and width {resize.width}.")
+    if mode == FIT_SMALL_SIZE and resize.height_scale and resize.width_scale:
+        scaled = boxes * np.array([resize.width_scale, resize.height_scale] * 2, np.float64)
+        limited: Array = np.clip(scaled, 0, scale)
+        return limited
+    if mode == FIT_LARGE_SIZE_AND_PAD:
+        aspect, target = width / height, resize.width / resize.height
+        high, wide = (target / aspect, 1.0) if aspect > target else (1.0, aspect / target)  # the part without padding
+        share = np.array([wide, high, wide, high])
+        boxes = (boxes - (1 - share) / 2) / share
+    return clip_boxes(boxes) * scale
+
+
+def _label_names(path: str) -> dict[int, str]:
+    label_map = parse_text(LabelMap(), read_text(path), path)
+    names = {item.label: item.name for item in label_map.item}
+    if len(names) != len(label_map.item) or len(set(names.values())) != len(names):
+        raise LayerError(f"Failed to convert label to name. {path!r} has a label or a name twice.")
+    return names
+
+
+def _names_and_sizes(path: str) -> list[tuple[str, int, int]]:
+    """The lines `name height width` of a file."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            words = file.read().split()
+        return [(words[i], int(words[i + 1]), int(words[i + 2])) for i in range(0, len(words) - 2, 3)]
+    except (OSError, ValueError) as error:
+        raise DataError(f"Failed to open name size file: {path}. {error}.") from error
+
+
+def _number(text: str) -> str | int | float:
+    """The number that a name consists of, for JSON, or the name."""
+    if not NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)

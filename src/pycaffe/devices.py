@@ -103,7 +103,7 @@ def check_device(device: str) -> str:
         return device
     index = int(match.group(1) or 0)
     if index >= gpu_count():
-        raise DeviceError(f"Device {device!r} is not there: this machine has {gpu_count()} GPU(s). Use device='cpu'.")
+        raise DeviceError(f"Device {device!r} is not there: this machine has {gpu_count()} GPU(s). Use the CPU.")
     return f"cuda:{index}"
 
 

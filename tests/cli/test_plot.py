@@ -68,6 +68,8 @@ def test_what_cannot_be_drawn(logs: list[str], tmp_path: pathlib.Path, capsys: p
     assert "Give a name that ends in .png, .svg or .pdf." in capsys.readouterr().err
     assert plot(str(tmp_path / "none.log"), "-o", str(tmp_path / "a.png")) == 2
     assert "Could not read the log" in capsys.readouterr().err
+    assert plot(logs[0], "-o", str(tmp_path / "none" / "a.png")) == 1
+    assert f"No such file or directory: '{tmp_path}/none/a.png'" in capsys.readouterr().err
     assert plot("-o", str(tmp_path / "a.png")) == 2
     assert "Missing argument" in capsys.readouterr().err
 

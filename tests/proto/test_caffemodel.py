@@ -15,7 +15,7 @@ import pytest
 
 from pycaffe.errors import ProtoError, WeightsError
 from pycaffe.proto.caffemodel import read_blob, read_weights, write_blob, write_hdf5, write_weights
-from pycaffe.proto.schema import BlobProto, NetParameter
+from pycaffe.proto.schema import BlobProto, NetParameter, SolverState
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "golden" / "data"
 SNAPSHOTS = DATA / "snapshots"
@@ -405,3 +405,11 @@ def test_h5py_is_imported_only_where_needed():
     environment = {**os.environ, "PYTHONPATH": str(DATA.parents[2] / "src")}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout == "False\n"
+
+
+def test_a_solver_state_is_not_its_weights(tmp_path):
+    state = SolverState(iter=3, learned_net="a.caffemodel")
+    state.history.add(data=np.ones(8, np.float32)).shape.dim.append(8)
+    (tmp_path / "a.solverstate").write_bytes(state.SerializeToString())
+    with pytest.raises(WeightsError, match=r"it is a solver state; the weights are in the \.caffemodel beside it"):
+        read_weights(tmp_path / "a.solverstate")

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 @click.option("--gpu", default="", metavar="N,...|all", help="Run on these GPUs; each has the prototxt's batch size.")
 @click.option("--level", type=int, default=0, help="The level of the training net's state.")
 @click.option("--stage", default="", help="The stages of the training net's state, separated by commas.")
-@click.option("--sigint_effect", type=click.Choice(EFFECTS), default="stop", show_default=True, help="Of Ctrl-C.")
-@click.option("--sighup_effect", type=click.Choice(EFFECTS), default="snapshot", show_default=True)
+@click.option("--sigint_effect", type=click.Choice(EFFECTS), default="stop", show_default=True, help="On Ctrl-C.")
+@click.option(
+    "--sighup_effect", type=click.Choice(EFFECTS), default="snapshot", show_default=True, help="On a hang-up (SIGHUP)."
+)
 @click.option("--tensorboard", default="", metavar="DIR", help="Write event files for TensorBoard, too.")
 def command(
     solver: str,

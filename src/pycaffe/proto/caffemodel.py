@@ -104,6 +104,8 @@ def read_weights(path: str | os.PathLike[str], *, map_weights: bool = True) -> W
                 layers[layer.name] = list(blobs)
     except WireError as error:
         reason = diagnose(head) or f"the file is truncated or damaged: {error}."
+        if name.endswith(".solverstate"):
+            reason = "it is a solver state; the weights are in the .caffemodel beside it."
         raise WeightsError(f"Failed to parse NetParameter file: {name}: {reason}") from None
     if not layers:
         reason = diagnose(head) or "it holds no layers. Is it a weights file?"

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pycaffe import cv2dnn
+    from pycaffe.cv2dnn import read_net_from_caffe
     from pycaffe.errors import (
         CaffeError,
         DataError,
@@ -64,7 +66,9 @@ __all__ = [
     "WeightsError",
     "WorkerDied",
     "WorkerStats",
+    "cv2dnn",
     "export_onnx",
+    "read_net_from_caffe",
     "to_torch",
 ]
 
@@ -79,6 +83,7 @@ _HOMES = {
     "TRAIN": "pycaffe.net",
     "WorkerStats": "pycaffe.workers",
     "export_onnx": "pycaffe.export",
+    "read_net_from_caffe": "pycaffe.cv2dnn",
     "to_torch": "pycaffe.export",
 }
 
@@ -86,6 +91,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "cv2dnn":
+        return importlib.import_module("pycaffe.cv2dnn")  # which sets the attribute
     value = getattr(importlib.import_module(_HOMES.get(name, "pycaffe.errors")), name)
     globals()[name] = value
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from typing import Any
 
 from google.protobuf import text_format
@@ -58,9 +59,13 @@ def read_solver(path: str | os.PathLike[str]) -> Any:
     return param
 
 
-def parse_net(text: str, filename: str = "") -> NetSource:
-    """The upgraded net of a prototxt's text; `filename` is for messages."""
-    param = parse_text(NetParameter(), text, filename)
+def parse_net(text: str, filename: str = "", *, skip_unknown: bool = False) -> NetSource:
+    """The upgraded net of a prototxt's text; `filename` is for messages.
+
+    With `skip_unknown` fields that no Caffe knows are left out with a warning, as in OpenCV.
+    """
+    read = _parse_without_unknown if skip_unknown else parse_text
+    param = read(NetParameter(), text, filename)
     blocks = find_blocks(text)
     layers = [block.line for block in blocks if block.field == ("layers" if param.layers else "layer")]
     if len(layers) != len(param.layers or param.layer):  # layers written as a list, [{...}, {...}]
@@ -110,30 +115,39 @@ def _decode_line(line: bytes) -> str:
         return line.decode("latin-1")
 
 
-def parse_text(message: Any, text: str, filename: str = "") -> Any:
-    """Parses prototxt into `message` and returns it.
+def parse_text(message: Any, text: str, filename: str = "", *, skip_unknown: bool = False) -> Any:
+    """Parses prototxt into `message` and returns it; with `skip_unknown` unknown fields are left out.
 
     Raises ProtoError with file, line, column, layer, and for a misspelt field or value the nearest known one.
     """
-    error = _parse(text, message)
+    error = _parse(text, message, skip_unknown)
     if error is None:
         return _check_required(message, filename)
     respelt = _CPP_ONLY.sub(_respell, text)
     if respelt != text:
-        error = _parse(respelt, message)
+        error = _parse(respelt, message, skip_unknown)
     if error is not None:
         # Last, because a forgotten quote looks like a string over several lines, too; the error above says that better.
         joined = _CPP_ONLY.sub(_join_lines, respelt)
-        if joined == respelt or _parse(joined, message) is not None:
+        if joined == respelt or _parse(joined, message, skip_unknown) is not None:
             raise _failure(message, respelt, filename, error)
     return _check_required(message, filename)
 
 
-def _parse(text: str, message: Any) -> Exception | None:
+def _parse_without_unknown(message: Any, text: str, filename: str) -> Any:
+    try:
+        return parse_text(message, text, filename)
+    except ProtoError as error:
+        known = parse_text(message, text, filename, skip_unknown=True)  # raises where that is not all that is wrong
+        warnings.warn(f"{error} This field, and others like it, are left out.", UserWarning, stacklevel=4)
+        return known
+
+
+def _parse(text: str, message: Any, skip_unknown: bool) -> Exception | None:
     """Parses into the emptied message; the error, if there is one."""
     message.Clear()
     try:
-        text_format.Parse(text, message)
+        text_format.Parse(text, message, allow_unknown_field=skip_unknown)
     except (text_format.ParseError, RecursionError, ValueError, OverflowError) as error:
         return error
     return None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pycaffe.workers.extents import is_out_of_memory, pieces
+from pycaffe.workers.extents import all_pieces, is_out_of_memory, pieces
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,12 @@ from pycaffe.workers.extents import is_out_of_memory, pieces
 def test_pieces_are_whole_batches_and_powers_of_two(count: int, full: int, extents: list[int]) -> None:
     assert pieces(count, full) == extents
     assert sum(extents) == count
+
+
+@pytest.mark.parametrize(("full", "extents"), [(1, [1]), (5, [5, 4, 2, 1]), (8, [8, 4, 2, 1])])
+def test_all_pieces_are_those_of_any_count(full: int, extents: list[int]) -> None:
+    assert all_pieces(full) == extents
+    assert {extent for count in range(1, 100) for extent in pieces(count, full)} == set(extents)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pycaffe.engines import onnxruntime_engine
+from pycaffe.engines.session import create_session
 from pycaffe.errors import InputError, PoolError, WeightsError
+from pycaffe.workers import zygote
 from pycaffe.workers.messages import ItemDone, Settings, Timing, picklable_error
 from pycaffe.workers.runner import Runner
 from tests.workers import faults
@@ -83,6 +86,42 @@ def test_a_blob_without_a_row_an_item_makes_items_run_alone(tmp_path: pathlib.Pa
     values = [item.outputs["sum"] for item in done if item.outputs is not None]
     np.testing.assert_array_equal(values, [60, 120])
     assert values[0].shape == ()
+
+
+def test_a_net_that_takes_no_other_batch_is_asked_once(tmp_path: pathlib.Path) -> None:
+    model = tmp_path / "fixed.prototxt"
+    model.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } } }'
+        'layer { name: "flat" type: "Reshape" bottom: "data" top: "flat"'
+        " reshape_param { shape { dim: 1 dim: 60 } } }",
+        encoding="utf-8",
+    )
+    made = Runner(Settings(str(model), preprocess=faults.act, batch_size=4))
+    for done, value in zip(run(made, 1, 2, 3, 4), (1, 2, 3, 4)):
+        assert done.error is None
+        np.testing.assert_array_equal(done.outputs["flat"], np.full(60, value))
+    assert made.run([1, 2], [1, 2]).timing.batch_limit == 1
+
+
+@pytest.mark.parametrize("any_batch", [True, False])
+def test_a_zygote_makes_all_sessions_that_a_worker_will_use(
+    net: tuple[str, str], monkeypatch: pytest.MonkeyPatch, any_batch: bool
+) -> None:
+    made_for: list[int | None] = []
+
+    def counted(segment: Any, *arguments: Any) -> Any:
+        made_for.append(segment.batch)
+        return create_session(segment, *arguments)
+
+    monkeypatch.setattr(onnxruntime_engine, "create_session", counted)
+    if not any_batch:
+        monkeypatch.setattr(onnxruntime_engine.OnnxRuntimeEngine, "_takes_any_batch", lambda self, lowered: False)
+    made = runner(net, batch_size=5)
+    zygote._prepare(made)
+    assert made_for == ([None] if any_batch else [5, 4, 2, 1])
+    for count in (5, 3, 1, 4, 2):
+        assert all(done.error is None for done in run(made, *range(count)))
+    assert len(made_for) == (1 if any_batch else 4), "nothing more"
 
 
 def test_what_cannot_be_loaded_raises(net: tuple[str, str], tmp_path: pathlib.Path) -> None:

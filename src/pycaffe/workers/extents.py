@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["is_out_of_memory", "pieces"]
+__all__ = ["all_pieces", "is_out_of_memory", "pieces"]
 
 # torch, CUDA and cuDNN, onnxruntime's arenas.
 OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "available memory of", "cudnn_status_alloc_failed")
@@ -16,6 +16,11 @@ def pieces(count: int, full: int) -> list[int]:
     whole, rest = divmod(count, full)
     powers = [1 << bit for bit in range(rest.bit_length()) if rest >> bit & 1]
     return [full] * whole + powers[::-1]
+
+
+def all_pieces(full: int) -> list[int]:
+    """Every extent that `pieces` may give, the largest first."""
+    return list(dict.fromkeys([full, *(1 << bit for bit in reversed(range((full - 1).bit_length()))), 1]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

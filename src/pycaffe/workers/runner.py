@@ -238,6 +238,8 @@ class Runner:
         else:
             for entry in piece:
                 self._run_group([entry], done)
+            if isinstance(error, NetError) and all(item.error is None for item in done[-len(piece) :]):
+                self.batch_limit = 1  # a layer refuses other extents, and will again
 
     def _lower_limit(self, error: BaseException, extent: int) -> bool:
         if extent > 1 and is_out_of_memory(error):

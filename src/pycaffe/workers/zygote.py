@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import pickle
 import random
@@ -31,6 +32,7 @@ from collections import deque
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from pycaffe.workers.extents import all_pieces
 from pycaffe.workers.spawn import start_process
 from pycaffe.workers.transport import SharedMemory, Transport
 from pycaffe.workers.worker import ignore_interrupts, serve
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CannotFork", "CannotLoad", "Died", "Fork", "Forked", "Loaded", "main"]
 
+MOST_COPIES = 512 << 20  # bytes of weights that the sessions for all extents together may copy
 LARGEST_REPORT = 1 << 15  # bytes; a socket's buffer takes it whole
 
 
@@ -147,8 +150,15 @@ def _load(pool: socket.socket, file: int) -> tuple[Runner, bool] | None:
 
 
 def _prepare(runner: Runner) -> None:
-    """Makes what every worker would make for itself: sessions, for whole batches and for single items, and imports."""
-    for extent in dict.fromkeys((runner.batch_limit, 1)):
+    """Makes what every worker would make for itself: sessions for the extents that it will run, and imports.
+
+    Nearly all nets have one session for all extents. Of others, each has its own copy of the weights.
+    """
+    weights = sum(math.prod(blob.shape) * 4 for blobs in runner.net.params.values() for blob in blobs)
+    extents = all_pieces(runner.batch_limit)
+    if len(extents) * weights > MOST_COPIES:
+        extents = list(dict.fromkeys((runner.batch_limit, 1)))
+    for extent in extents:
         with contextlib.suppress(Exception):  # what it is (a net that takes no batches?) shows when workers run items
             runner.net.prepare_to_fork(extent, runner.outputs)
     if not any(layer.type == "Python" for layer in runner.net.layers):  # users' code may rely on real inputs

@@ -1,4 +1,4 @@
-"""CaffeNet (AlexNet's order of pooling and normalisation), deploy form: 61 M parameters, 244 MB of weights."""
+"""CaffeNet (AlexNet's order of pooling and normalisation): 61 M parameters, 244 MB of weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,29 @@ from typing import Any
 from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
+from nets.training import images_and_labels
 
 GAUSSIAN = {"type": "gaussian", "std": 0.01}
 
 
 def caffenet(batch: int = 1) -> Any:
-    """The NetParameter for (batch, 3, 227, 227)."""
+    """The NetParameter for (batch, 3, 227, 227), deploy form."""
     n = NetSpec()
     n.data = L.Input(shape={"dim": [batch, 3, 227, 227]})
+    n.prob = L.Softmax(scores(n))
+    return n.to_proto()
+
+
+def caffenet_train(batch: int) -> Any:
+    """The NetParameter for training on (batch, 3, 227, 227)."""
+    n = NetSpec()
+    images_and_labels(n, (batch, 3, 227, 227))
+    n.loss = L.SoftmaxWithLoss(scores(n), n.label)
+    return n.to_proto()
+
+
+def scores(n: Any) -> Any:
+    """The layers from the images to the scores."""
     n.conv1 = conv(n.data, 96, kernel_size=11, stride=4)
     n.relu1 = L.ReLU(n.conv1, in_place=True)
     n.pool1 = pool(n.relu1)
@@ -37,8 +52,7 @@ def caffenet(batch: int = 1) -> Any:
     n.relu7 = L.ReLU(n.fc7, in_place=True)
     n.drop7 = L.Dropout(n.relu7, dropout_ratio=0.5, in_place=True)
     n.fc8 = L.InnerProduct(n.drop7, num_output=1000, weight_filler=GAUSSIAN)
-    n.prob = L.Softmax(n.fc8)
-    return n.to_proto()
+    return n.fc8
 
 
 def conv(bottom: Any, num_output: int, **convolution: Any) -> Any:

@@ -1,11 +1,11 @@
 """The torch engine: one layer at a time, every blob and every diff.
 
-Forward of a layer: blobs -> tensors over the same memory -> `layer.forward` -> results copied into the tops' memory,
-so that views that users hold show them. Where backward may follow, autograd records; the record (tape) of a layer
-lives until the layer runs again. Backward of a layer: top diffs -> `torch.autograd.grad` (or the layer's own
-`backward`) -> bottom diffs overwritten, parameter diffs added to. A layer without a record (its forward ran compiled)
-is computed again for it, from the blobs as they are; blobs that an in-place layer has overwritten since are computed
-again as well, aside.
+Forward of a layer: the tensors that its bottoms wait for, or tensors over their memory -> `layer.forward` -> its tops
+wait for the results (tensor_value.py). Where backward may follow, autograd records; the record (tape) of a layer lives
+until the layer runs again. Backward: top diffs -> `torch.autograd.grad` over as many layers as hang together (tape.py),
+or a layer's own `backward` -> bottom diffs overwritten, parameter diffs added to. A layer without a record (its forward
+ran compiled, or a user has edited what it read) is computed again for it, from the blobs as they are; blobs that an
+in-place layer has overwritten since are computed again as well, aside.
 """
 
 from __future__ import annotations
@@ -13,24 +13,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pycaffe.blob import Blob
 from pycaffe.engines.overwritten import OverwrittenValues
+from pycaffe.engines.tape import Stretch, Tape
+from pycaffe.engines.tensor_value import TensorValue
 from pycaffe.graph import Graph, Node
 from pycaffe.layers import HostLayer
 from pycaffe.layers._torch import Tensor, torch
 
 __all__ = ["TorchEngine"]
-
-
-@dataclass
-class _Tape:
-    """What backward needs of one forward of one layer."""
-
-    bottom: list[Tensor]
-    params: list[Tensor]
-    top: list[Tensor]
 
 
 class TorchEngine:
@@ -46,7 +38,7 @@ class TorchEngine:
         self.graph = graph
         self.device = device
         self.overwritten = overwritten
-        self._tapes: dict[int, _Tape] = {}
+        self._tapes: dict[int, Tape] = {}
 
     # -- forward
 
@@ -60,35 +52,65 @@ class TorchEngine:
             for blob in {*node.bottom} & {*node.top}:
                 self.overwritten.keep(index, blob, self.graph.blobs[blob].raw_data())
         record = record and node.need_backward
-        bottom = [self._tensor(blob.raw_data()) for blob in self.graph.bottoms(node)]
-        if record and node.in_place:  # the results will overwrite what autograd keeps
-            bottom = [tensor.clone() for tensor in bottom]
+        values = [self._value(blob) for blob in node.bottom]
+        bottom = [value.tensor for value in values]
         params = [self._tensor(blob.raw_data()) for blob in node.layer.blobs]
+        if record:
+            bottom = [self._recorded(index, *given) for given in zip(values, node.bottom_need_backward)]
+            params = [t.requires_grad_(need) for t, need in zip(params, node.layer.param_propagate_down)]
         tape = self._run(node, bottom, params, record)
         if self.device != "cpu":
             self._keep_changed_parameters(node.layer.blobs, params)
+        self._store(index, tape)
         if record:
+            tape.values = values
             self._tapes[index] = tape
-        self._store(node, tape.top)
 
-    def _run(self, node: Node, bottom: list[Tensor], params: list[Tensor], record: bool) -> _Tape:
-        layer = node.layer
-        by_autograd = record and not layer.has_own_backward()
-        if by_autograd:
-            bottom = [t.detach().requires_grad_(need) for t, need in zip(bottom, node.bottom_need_backward)]
-            params = [t.detach().requires_grad_(need) for t, need in zip(params, layer.param_propagate_down)]
-        with torch.set_grad_enabled(by_autograd), node.located_errors():
-            top = layer.forward(bottom, params)
-        return _Tape(bottom, params, top)
+    def _recorded(self, index: int, value: TensorValue, need: bool) -> Tensor:
+        """A bottom for a forward that autograd records.
 
-    def _store(self, node: Node, top: Sequence[Tensor]) -> None:
-        for blob, tensor in zip(self.graph.tops(node), top):
-            if tuple(tensor.shape) != blob.shape:
-                blob.reshape(*tensor.shape)
-            if node.layer.shares_data:
-                blob.share_data(self.graph.blobs[node.bottom[0]])
-            else:
-                torch.from_numpy(blob.raw_data()).copy_(tensor.detach())
+        What an earlier layer made stays tied to that layer's record. What this layer or a later one made (work in
+        place, where a forward began here) must not: the records of all such forwards would become one.
+        """
+        tensor = value.tensor
+        if need and tensor.requires_grad and value.maker is not None and value.maker < index:
+            return tensor
+        if value.maker is None and self.graph.nodes[index].in_place:  # the results may overwrite what autograd keeps
+            tensor = tensor.clone()
+        return tensor.detach().requires_grad_(need)
+
+    def _run(self, node: Node, bottom: list[Tensor], params: list[Tensor], record: bool) -> Tape:
+        with torch.set_grad_enabled(record and not node.layer.has_own_backward()), node.located_errors():
+            return Tape(bottom, params, node.layer.forward(bottom, params))
+
+    def _store(self, index: int, tape: Tape) -> None:
+        """Makes a layer's results the values of its tops."""
+        node = self.graph.nodes[index]
+        if node.layer.shares_data:
+            self._store_forms(node, tape)
+            return
+        given = {_address(tensor) for tensor in (*tape.bottom, *tape.params)}
+        for i, blob in enumerate(self.graph.tops(node)[: len(tape.top)]):
+            if _address(tape.top[i]) in given:
+                with torch.set_grad_enabled(tape.top[i].requires_grad):
+                    tape.top[i] = tape.top[i].clone()
+            if tape.top[i].shape != blob.shape:
+                blob.reshape(*tape.top[i].shape)
+            TensorValue(blob.data_storage, tape.top[i], index).hand_over()
+
+    def _store_forms(self, node: Node, tape: Tape) -> None:
+        """Work of a layer whose tops are its bottom's memory: nothing moves."""
+        bottom = self.graph.blobs[node.bottom[0]]
+        for blob, tensor in zip(node.top, tape.top):
+            top = self.graph.blobs[blob]
+            if top.data_storage is not bottom.data_storage:
+                top.share_data(bottom)
+            if isinstance(bottom.data_storage.pending, TensorValue):
+                bottom.data_storage.pending.forms[blob] = tensor
+
+    def _value(self, blob: int) -> TensorValue:
+        present = self.graph.blobs[blob]
+        return TensorValue.of(present.data_storage, present.shape, self.device, blob)
 
     def _tensor(self, array: object) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -100,40 +122,87 @@ class TorchEngine:
 
     # -- backward
 
-    def backward(self, index: int) -> None:
-        """Computes the diffs of a layer's bottoms and adds to those of its parameters."""
-        node = self.graph.nodes[index]
-        _settle_after_fork()
-        tape = self._tapes.get(index) or self._replay(index)
-        top_diff = [self._tensor(blob.raw_diff()) for blob in self.graph.tops(node)]
-        if node.layer.has_own_backward():
-            with torch.no_grad(), node.located_errors():
-                bottom_grads, param_grads = node.layer.backward(
-                    top_diff, tape.top, tape.bottom, tape.params, list(node.bottom_need_backward)
-                )
-        else:
-            bottom_grads, param_grads = _gradients(tape, top_diff)
-        for blob, need, grad in zip(self.graph.bottoms(node), node.bottom_need_backward, bottom_grads):
-            if need and grad is not None:
-                torch.from_numpy(blob.raw_diff()).copy_(grad.reshape(blob.shape))
-        known = {_address(t) for t in (*top_diff, *tape.top, *tape.bottom, *tape.params)}
-        for blob, need, grad in zip(node.layer.blobs, node.layer.param_propagate_down, param_grads):
-            if need and grad is not None:
-                _add_to_diff(blob, grad.to("cpu"), known)
+    def backward(self, start: int, end: int) -> int:
+        """Computes the diffs of layer `start` and, where they can go together, of layers before it down to `end`.
 
-    def _replay(self, index: int) -> _Tape:
+        Returns:
+            The last layer that is done.
+        """
+        _settle_after_fork()
+        node, tape = self.graph.nodes[start], self._tapes.get(start)
+        if tape is None or self._edited(node, tape):
+            tape = self._replay(start)
+        if node.layer.has_own_backward():
+            self._own_backward(node, tape)
+            return start
+        stretch = Stretch(self.graph)
+        stretch.add(node, tape)
+        index = start
+        while index > end and self._extend(stretch, index - 1):
+            index -= 1
+        self._stretch_backward(stretch)
+        return index
+
+    def _extend(self, stretch: Stretch, index: int) -> bool:
+        """Adds a layer to a stretch of those after it; False where it does not hang together with them."""
+        node, tape = self.graph.nodes[index], self._tapes.get(index)
+        if not node.need_backward or node.type == "Input":
+            return True
+        if tape is None or node.layer.has_own_backward() or self._edited(node, tape):
+            return False
+        if not stretch.continues(node, tape):
+            return False
+        stretch.add(node, tape)
+        return True
+
+    def _edited(self, node: Node, tape: Tape) -> bool:
+        """Whether a layer has to be computed again: its bottoms were edited. One that drew numbers keeps them."""
+        return not node.in_place and tape.edited() and not node.layer.state()
+
+    def _own_backward(self, node: Node, tape: Tape) -> None:
+        tops = self.graph.tops(node)
+        top_diff = [self._diff(blob) for blob in tops]
+        with torch.no_grad(), node.located_errors():
+            bottom_diff, param_diff = node.layer.backward(
+                top_diff, tape.top, tape.bottom, tape.params, list(node.bottom_need_backward)
+            )
+        known = {_address(t) for t in (*top_diff, *tape.top, *tape.bottom, *tape.params)}
+        for blob, need, diff in zip(self.graph.bottoms(node), node.bottom_need_backward, bottom_diff):
+            if need and diff is not None:
+                _put_diff(blob, diff, known)
+        for blob, need, diff in zip(node.layer.blobs, node.layer.param_propagate_down, param_diff):
+            if need and diff is not None:
+                _add_to_diff(blob, diff, known)
+
+    def _stretch_backward(self, stretch: Stretch) -> None:
+        top_diff = [self._diff(blob) for blob, _ in stretch.outputs]
+        bottom_diff, param_diff = stretch.gradients(top_diff)
+        known = {_address(diff) for diff in top_diff}
+        for (blob, _), diff in zip(stretch.bottoms.values(), bottom_diff):
+            _put_diff(blob, diff, known)
+        known.update(_address(diff) for diff in bottom_diff)
+        for (blob, _), diff in zip(stretch.params, param_diff):
+            if diff is not None:
+                _add_to_diff(blob, diff, known)
+
+    def _diff(self, blob: Blob) -> Tensor:
+        return TensorValue.of(blob.diff_storage, blob.shape, self.device).tensor
+
+    def _replay(self, index: int) -> Tape:
         """A record for a layer whose forward left none; not kept, since a compiled forward would not renew it."""
         node = self.graph.nodes[index]
         self._renew_shapes(node)
-        bottom = [self._value_before(index, blob).clone() for blob in node.bottom]
+        bottom = [self._value_before(index, blob).detach().clone() for blob in node.bottom]
         params = [self._tensor(blob.raw_data()).clone() for blob in node.layer.blobs]  # BatchNorm's forward moves them
+        bottom = [t.requires_grad_(need) for t, need in zip(bottom, node.bottom_need_backward)]
+        params = [t.requires_grad_(need) for t, need in zip(params, node.layer.param_propagate_down)]
         return self._run(node, bottom, params, record=True)
 
     def _value_before(self, index: int, blob: int) -> Tensor:
         """A blob's value as layer `index` read it: the blob, unless this or a later layer writes to its memory."""
         present = self.graph.blobs[blob]
         if not self._written_from(index, present):
-            return self._tensor(present.raw_data())
+            return self._value(blob).tensor
         writers = [i for i, n in enumerate(self.graph.nodes[:index]) if blob in n.top and n.type != "Input"]
         writer = writers[-1] if writers else -1
         kept = self.overwritten.find(index, blob, writer)
@@ -141,7 +210,7 @@ class TorchEngine:
             return self._tensor(kept)
         node = self.graph.nodes[max(writer, 0)]
         if writer < 0 or isinstance(node.layer, HostLayer):  # cannot be asked again
-            return self._tensor(present.raw_data())
+            return self._value(blob).tensor
         bottom = [self._value_before(writer, b) for b in node.bottom]
         self._renew_shapes(node)
         with torch.no_grad():
@@ -196,39 +265,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
 
 
+def _put_diff(blob: Blob, diff: Tensor, known: set[int]) -> None:
+    """Makes a tensor a blob's diff; one in memory that others may write to (`known`) is copied."""
+    diff = diff.clone() if _address(diff) in known else diff
+    TensorValue(blob.diff_storage, diff.reshape(blob.shape)).hand_over()
+
+
 def _add_to_diff(blob: Blob, grad: Tensor, known: set[int]) -> None:
     """Adds to a parameter's diff; where that is 0, a gradient in memory of its own (none of `known`) becomes it."""
-    storage = blob.diff_storage
-    whole = grad.is_contiguous() and grad.untyped_storage().nbytes() == 4 * storage.capacity
+    storage, grad = blob.diff_storage, grad.reshape(blob.shape).cpu().contiguous()
+    whole = grad.untyped_storage().nbytes() == 4 * storage.capacity
     if not storage.allocated and whole and _address(grad) not in known:
         known.add(_address(grad))
         storage.put(grad.detach().numpy())
     else:
-        torch.from_numpy(blob.raw_diff()).add_(grad.reshape(blob.shape))
+        torch.from_numpy(blob.raw_diff()).add_(grad)
 
 
 def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().data_ptr())
-
-
-def _gradients(tape: _Tape, top_diff: list[Tensor]) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Autograd's gradients; zeros where a top does not depend on an input."""
-    leaves = [*tape.bottom, *tape.params]
-    wanted = [t for t in leaves if t.requires_grad]
-    outputs = [(t, d) for t, d in zip(tape.top, top_diff) if t.requires_grad]
-    if not wanted:
-        return [None] * len(tape.bottom), [None] * len(tape.params)
-    if not outputs:  # nothing differentiable (ArgMax, Threshold)
-        found = [torch.zeros_like(t) for t in wanted]
-    else:
-        found = torch.autograd.grad(
-            [t for t, _ in outputs],
-            wanted,
-            [d.reshape(t.shape) for t, d in outputs],
-            retain_graph=True,
-            allow_unused=True,
-        )
-    grads = iter(found)
-    by_leaf = [next(grads) if t.requires_grad else None for t in leaves]
-    by_leaf = [torch.zeros_like(t) if g is None and t.requires_grad else g for t, g in zip(leaves, by_leaf)]
-    return by_leaf[: len(tape.bottom)], by_leaf[len(tape.bottom) :]

@@ -73,13 +73,13 @@ class PoolWindow:
 
     # -- torch
 
-    def forward(self, x: Tensor, generator: np.random.Generator | None = None) -> list[Tensor]:
-        """x: (N, C, H, W) -> pooled, and for MAX also the index of each maximum in its plane.
+    def forward(self, x: Tensor, generator: np.random.Generator | None = None, mask: bool = False) -> list[Tensor]:
+        """x: (N, C, H, W) -> pooled, and with `mask` (for MAX) also the index of each maximum in its plane.
 
         STOCHASTIC samples with `generator`; without one it gives the expected value, as in the TEST phase.
         """
         if self.method == MAX:
-            return self._max(x)
+            return self._max(x, mask)
         if self.method == AVE:
             return [self._average(x)]
         return [self._expected(x) if generator is None else self._sample(x, generator)]
@@ -91,12 +91,15 @@ class PoolWindow:
         (height, width), pad = self.pad, torch.nn.functional.pad
         return pad(x, (width, width, height, height), value=value), (0, 0)
 
-    def _max(self, x: Tensor) -> list[Tensor]:
+    def _max(self, x: Tensor, mask: bool) -> list[Tensor]:
         width, out = x.shape[3], self.output(tuple(x.shape[2:]))
         padded, pad = self._padded(x, -math.inf)
         pool = torch.nn.functional.max_pool2d
         y, index = pool(padded, self.kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
-        y, index = y[..., : out[0], : out[1]], index[..., : out[0], : out[1]]
+        y = y[..., : out[0], : out[1]]
+        if not mask:
+            return [y]
+        index = index[..., : out[0], : out[1]]
         if pad != self.pad:
             row, column = index // padded.shape[3] - self.pad[0], index % padded.shape[3] - self.pad[1]
             index = row * width + column

@@ -34,8 +34,8 @@ class PoolingLayer(Layer):
     original's backward reads indices that nothing wrote; here it is the derivative.
 
     Parameters (pooling_param): pool (MAX); kernel_size or kernel_h and kernel_w; pad (0) or pad_h and pad_w; stride
-    (1) or stride_h and stride_w; global_pooling (false: the window is the whole image); round_mode (CEIL); engine:
-    ignored.
+    (1) or stride_h and stride_w; global_pooling (false: the window is the whole image); round_mode (CEIL), which forks
+    write as ceil_mode (true); engine: ignored.
 
     Raises:
         LayerError: the window is given twice, incompletely, or is impossible.  ShapeError: not 4 axes, or no window
@@ -49,7 +49,7 @@ class PoolingLayer(Layer):
 
     def setup(self, bottom: list[Shape]) -> None:
         param = self.layer_param.pooling_param
-        self.method, self.ceil = param.pool, param.round_mode == CEIL
+        self.method, self.ceil = param.pool, param.round_mode == CEIL and param.ceil_mode
         if self.method != MAX and self.num_top > 1:
             raise self.error(
                 f"Pooling Layer takes at most 1 top blob(s) as output. Got {self.num_top}: only MAX has a mask."
@@ -98,7 +98,7 @@ class PoolingLayer(Layer):
         return [(num, channels, *self.window.output((height, width)))] * self.num_top
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
-        return self.window.forward(bottom[0], self._generator)[: self.num_top]
+        return self.window.forward(bottom[0], self._generator, mask=self.num_top > 1)
 
     def state(self) -> dict[str, Any]:
         return {} if self._generator is None else {"generator": self._generator.bit_generator.state}

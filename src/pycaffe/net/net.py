@@ -274,20 +274,28 @@ class Net(BatchedNet):
         """Runs backward over the layers with indices `start` down to `end`."""
         check_range(self._graph, start, end)
         with self._lock:
-            for index in range(start, end - 1, -1):
-                node = self._graph.nodes[index]
+            by_layer = self.debug_info or self._callbacks["before_backward"] or self._callbacks["after_backward"]
+            index = start
+            while index >= end:
                 self._call("before_backward", index)
-                if node.need_backward and node.type != "Input":
-                    if isinstance(node.layer, HostLayer):
-                        node.layer.backward_blobs(
-                            self._graph.tops(node), list(node.bottom_need_backward), self._graph.bottoms(node)
-                        )
-                    else:
-                        self._engine_pair()[1].backward(index)
-                        self._wants_gradient = True  # not before: without torch, forward must go on compiled
-                    if self.debug_info:
-                        log_backward(self._graph, index)
+                done = self._run_back_from(index, index if by_layer else end)
+                if self.debug_info and self._graph.nodes[index].need_backward:
+                    log_backward(self._graph, index)
                 self._call("after_backward", index)
+                index = done - 1
+
+    def _run_back_from(self, index: int, end: int) -> int:
+        """Runs backward of layer `index` and, where they can go together, of layers before it; returns the last."""
+        node = self._graph.nodes[index]
+        if not node.need_backward or node.type == "Input":
+            return index
+        if isinstance(node.layer, HostLayer):
+            tops, bottoms = self._graph.tops(node), self._graph.bottoms(node)
+            node.layer.backward_blobs(tops, list(node.bottom_need_backward), bottoms)
+            return index
+        done = self._engine_pair()[1].backward(index, end)
+        self._wants_gradient = True  # not before: without torch, forward must go on compiled
+        return done
 
     # -- inputs from memory
 

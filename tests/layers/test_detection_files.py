@@ -135,7 +135,7 @@ def test_bad_inputs(param, tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match=r"Failed to open name size file: .*missing.txt"):
         DetectionFiles(param, 0)
     (tmp_path / "labelmap.prototxt").write_text(LABEL_MAP + 'item { name: "dog" label: 1 }')
-    with pytest.raises(LayerError, match="Failed to convert label to name"):
+    with pytest.raises(DataError, match="duplicates of label: 1"):
         DetectionFiles(param, 0)
 
 

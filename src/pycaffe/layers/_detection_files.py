@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from pycaffe.data.label_map import names_by_label, read_label_map
 from pycaffe.errors import DataError, LayerError
 from pycaffe.layers._boxes import Array, clip_boxes
-from pycaffe.proto.prototxt import parse_text, read_text
-from pycaffe.proto.schema import LabelMap
 
 __all__ = ["DetectionFiles", "detection_files", "image_boxes"]
 
@@ -47,7 +46,7 @@ class DetectionFiles:
     def __init__(self, param: Any, background: int) -> None:
         self.folder, self.prefix, self.format = param.output_directory, param.output_name_prefix, param.output_format
         self.resize = param.resize_param if param.HasField("resize_param") else None
-        self.labels = _label_names(param.label_map_file)
+        self.labels = names_by_label(read_label_map(param.label_map_file), strict=True)
         self.background = background
         self.images = _names_and_sizes(param.name_size_file)
         self.count = param.num_test_image if param.HasField("num_test_image") else len(self.images)
@@ -123,14 +122,6 @@ def image_boxes(boxes: Array, height: int, width: int, resize: Any) -> Array:
         share = np.array([wide, high, wide, high])
         boxes = (boxes - (1 - share) / 2) / share
     return clip_boxes(boxes) * scale
-
-
-def _label_names(path: str) -> dict[int, str]:
-    label_map = parse_text(LabelMap(), read_text(path), path)
-    names = {item.label: item.name for item in label_map.item}
-    if len(names) != len(label_map.item) or len(set(names.values())) != len(names):
-        raise LayerError(f"Failed to convert label to name. {path!r} has a label or a name twice.")
-    return names
 
 
 def _names_and_sizes(path: str) -> list[tuple[str, int, int]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pycaffe.errors import InputError, LayerError, ShapeError
-from tests.layers.case import assert_close, build, check_layer
+from tests.layers.case import assert_close, build, check_layer, run_fork_golden
 
 TEXT = 'layer {{ name: "l" type: "SoftmaxWithLoss" bottom: "b0" bottom: "b1" top: "loss" {more} }}'
 
@@ -131,3 +131,29 @@ def test_refuses_to_backpropagate_to_labels() -> None:
     net.forward()
     with pytest.raises(LayerError, match="SoftmaxWithLoss Layer cannot backpropagate to label inputs"):
         net.backward()
+
+
+@pytest.mark.parametrize("name", [f"softmaxloss_weighted_{i}" for i in range(5)])
+def test_segnet_golden(name: str) -> None:
+    assert run_fork_golden(name) == ["torch", "onnxruntime"]
+
+
+def test_class_weights_do_not_change_the_divisor() -> None:
+    more = "loss_param { ignore_label: 1 weight_by_label_freqs: true class_weighting: 0.5 class_weighting: 9 "
+    more += "class_weighting: 3 }"
+
+    def expect(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        prob, weights, total = softmax(scores, 1), (0.5, 9, 3), 0.0
+        for n, _, h, w in np.ndindex(labels.shape):
+            label = int(labels[n, 0, h, w])
+            total -= 0 if label == 1 else weights[label] * np.log(prob[n, label, h, w])
+        return np.asarray(total / (labels != 1).sum())
+
+    check_layer(TEXT.format(more=more), example((2, 3, 4, 5), (2, 1, 4, 5), 1), expect=expect)
+
+
+def test_bad_weights() -> None:
+    with pytest.raises(ShapeError, match="Number of class weight values does not match the number of classes"):
+        build(TEXT.format(more="loss_param { weight_by_label_freqs: true class_weighting: 1 }"), (2, 3), (2,))
+    with pytest.raises(LayerError, match="Unknown normalization mode: PRE_FIXED"):
+        build(TEXT.format(more="loss_param { normalization: PRE_FIXED }"), (2, 3), (2,))

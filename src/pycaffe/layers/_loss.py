@@ -32,7 +32,7 @@ __all__ = [
     "refuse_label_gradient",
 ]
 
-FULL, VALID, BATCH_SIZE, NONE = range(4)  # LossParameter.NormalizationMode
+FULL, VALID, BATCH_SIZE, NONE, PRE_FIXED = range(5)  # LossParameter.NormalizationMode
 ONNX_FLOAT, ONNX_INT64 = 1, 7  # TensorProto.DataType
 
 
@@ -135,6 +135,8 @@ class Normalization:
             self.mode = VALID if param.normalize else BATCH_SIZE
         else:
             self.mode = default
+        if self.mode == PRE_FIXED:
+            raise LayerError("Unknown normalization mode: PRE_FIXED. Only R-FCN's SmoothL1Loss knows it.")
 
     def divisor(self, outer: int, inner: int, valid: Tensor | None) -> Tensor | float:
         """The divisor for outer x inner terms of which `valid` count (None: all)."""

@@ -11,7 +11,7 @@ from pycaffe.blob import Blob
 from pycaffe.layers._base import HostLayer
 from pycaffe.layers._registry import register_layer
 
-__all__ = ["BlobVec", "PythonLayer", "UserLayer"]
+__all__ = ["BlobVec", "NamedPhase", "PythonLayer", "UserLayer"]
 
 
 class BlobVec(list[Blob]):
@@ -44,6 +44,13 @@ class UserLayer:
         """Takes the LayerParameter, as the original's base class does."""
 
 
+class NamedPhase(int):
+    """A phase whose string is its name, as in Faster R-CNN, whose layers look up `cfg[str(self.phase)]`."""
+
+    def __str__(self) -> str:
+        return "TEST" if self else "TRAIN"
+
+
 @register_layer("Python")
 class PythonLayer(HostLayer):
     """Runs the class `python_param.layer` of the module `python_param.module` (python_layer.hpp).
@@ -51,7 +58,8 @@ class PythonLayer(HostLayer):
     bottom, top: any; the user's `reshape` gives the tops their shapes.
 
     The module is imported as Python imports, the working directory included. An exception in the user's code arrives
-    unchanged. `share_in_parallel` is read and ignored, as in the original.
+    unchanged. `share_in_parallel` is read and ignored, as in the original. In the dialect "frcnn" `str(self.phase)` is
+    the phase's name; `self.param_str_` is there in every dialect.
     """
 
     checked_by = "the original's Python tests"
@@ -66,6 +74,7 @@ class PythonLayer(HostLayer):
             raise self.error(f"Module {python_param.module!r} has no class {python_param.layer!r}.")
         self.user = cls(param)
         self.user.param_str = python_param.param_str
+        self.user.param_str_ = python_param.param_str  # Faster R-CNN's name for it
         self.user.phase = phase
         if not isinstance(getattr(self.user, "blobs", None), BlobVec):
             raise self.error(
@@ -78,6 +87,8 @@ class PythonLayer(HostLayer):
         return self.user
 
     def set_up_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if self.dialect == "frcnn":
+            self.user.phase = NamedPhase(self.phase)
         self.user.setup(bottom, top)
 
     def reshape_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

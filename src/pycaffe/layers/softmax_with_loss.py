@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from pycaffe.blob import Shape
+from pycaffe.errors import ShapeError
 from pycaffe.layers._base import LossLayer, canonical_axis
 from pycaffe.layers._loss import (
     VALID,
@@ -29,47 +32,65 @@ LOG_SMALLEST = math.log(1.17549435e-38)  # FLT_MIN: the probability below which 
 
 @register_layer("SoftmaxWithLoss")
 class SoftmaxWithLossLayer(LossLayer):
-    """loss = -1/Z * sum over positions of log(max(p[label], FLT_MIN)), p = softmax of the scores along `axis`.
+    """loss = -1/Z * sum over positions of w[label] * log(max(p[label], FLT_MIN)), p = softmax of the scores on `axis`.
 
     bottom: scores (N, C, H, W) with the classes on `softmax_param.axis` (default 1); labels, N * H * W in any shape
         with first extent N.
-    top: a scalar; the optional second top is p, (N, C, H, W), through which no gradient flows.
+    top: a scalar; optionally p, (N, C, H, W); optionally, as in R-FCN, each position's term of the sum, of the labels'
+        shape. No gradient flows through the second and third.
 
     Z by `loss_param.normalization`: FULL counts positions, VALID (default) those not labelled `ignore_label`,
     BATCH_SIZE the extents before the axis, NONE is 1; never below 1. The old flag `normalize` means VALID or
-    BATCH_SIZE.
+    BATCH_SIZE. All w are 1, or with SegNet's `weight_by_label_freqs: true` one `class_weighting` a class; they do not
+    change Z.
 
-    backward: (p - onehot(label)) / Z, also where the loss is clipped; 0 where ignored. As in softmax_loss_layer.cpp,
-    which aborts with two tops on its check of the loss weights; here the second top has weight 0.
+    backward: w[label] * (p - onehot(label)) / Z, also where the loss is clipped; 0 where ignored. As in
+    softmax_loss_layer.cpp, which aborts with two tops on its check of the loss weights; here the second top has
+    weight 0.
 
     Raises:
         InputError: a label is outside 0 .. C - 1.
+        ShapeError: there is not one label a position, or not one weight a class.
     """
 
     min_top_blobs = 1
-    max_top_blobs = 2
+    max_top_blobs = 3
 
     def setup(self, bottom: list[Shape]) -> None:
         self.axis = int(self.layer_param.softmax_param.axis)
-        self.ignore = ignored_label(self.layer_param.loss_param)
-        self.normalization = Normalization(self.layer_param.loss_param, VALID)
+        param = self.layer_param.loss_param
+        self.ignore = ignored_label(param)
+        self.normalization = Normalization(param, VALID)
+        self.weights = list(param.class_weighting) if param.weight_by_label_freqs else None
 
     def reshape(self, bottom: list[Shape]) -> list[Shape]:
         check_first_dimension(bottom)
-        fold_with_labels(bottom[0], bottom[1], self.axis, "softmax")
-        return [(), bottom[0]][: self.num_top]
+        classes = fold_with_labels(bottom[0], bottom[1], self.axis, "softmax").classes
+        if self.weights is not None and len(self.weights) != classes:
+            raise ShapeError(
+                f"Check failed: class_weighting_size() == bottom[0]->channels() ({len(self.weights)} vs. {classes}) "
+                f"Number of class weight values does not match the number of classes. Got shape {bottom[0]!r}."
+            )
+        return [(), bottom[0], bottom[1]][: self.num_top]
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         outer, classes, inner = fold(tuple(bottom[0].shape), self.axis)
         index, valid = integer_labels(bottom[1].reshape(outer, 1, inner), classes, self.ignore)
         log_prob = torch.log_softmax(bottom[0].reshape(outer, classes, inner), 1)
-        terms = log_prob.gather(1, index).clamp(min=LOG_SMALLEST)
+        terms = -log_prob.gather(1, index).clamp(min=LOG_SMALLEST)
+        if self.weights is not None:
+            terms = terms * self._weights_of(index, terms)
         if valid is not None:
             terms = torch.where(valid, terms, torch.zeros_like(terms))
-        tops = [-terms.sum() / self.normalization.divisor(outer, inner, valid)]
+        tops = [terms.sum() / self.normalization.divisor(outer, inner, valid)]
         if self.num_top > 1:
             tops.append(torch.softmax(bottom[0].detach(), self.axis))
+        if self.num_top > 2:
+            tops.append(terms.detach().reshape(bottom[1].shape))
         return tops
+
+    def _weights_of(self, index: Tensor, like: Tensor) -> Tensor:
+        return torch.tensor(self.weights, dtype=like.dtype, device=like.device)[index]
 
     def backward(
         self,
@@ -79,7 +100,7 @@ class SoftmaxWithLossLayer(LossLayer):
         params: list[Tensor],
         propagate_down: list[bool],
     ) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """(p - onehot) / Z: differs from the derivative where the loss is clipped, and drops the second top's diff."""
+        """Weight * (p - onehot) / Z: differs from the derivative where the loss is clipped; drops other tops' diffs."""
         refuse_label_gradient(self, propagate_down)
         if not propagate_down[0]:
             return [None, None], []
@@ -87,6 +108,8 @@ class SoftmaxWithLossLayer(LossLayer):
         index, valid = integer_labels(bottom[1].reshape(outer, 1, inner), classes, self.ignore)
         diff = torch.softmax(bottom[0].reshape(outer, classes, inner), 1)
         diff.scatter_add_(1, index, torch.full_like(index, -1, dtype=diff.dtype))
+        if self.weights is not None:
+            diff = diff * self._weights_of(index, diff)
         if valid is not None:
             diff = torch.where(valid, diff, torch.zeros_like(diff))
         diff = diff * (top_diff[0] / self.normalization.divisor(outer, inner, valid))
@@ -97,11 +120,15 @@ class SoftmaxWithLossLayer(LossLayer):
         _, classes, inner = fold(self.bottom_shapes[0], axis)
         index, valid = lower_labels(g, bottom[1], (-1, 1, inner), classes, self.ignore)
         log_prob = g.reshape(g.op("LogSoftmax", bottom[0], axis=axis), (-1, classes, inner))
-        terms = g.op("Max", g.op("GatherElements", log_prob, index, axis=1), g.constant(LOG_SMALLEST))
+        terms = g.op("Neg", g.op("Max", g.op("GatherElements", log_prob, index, axis=1), g.constant(LOG_SMALLEST)))
+        if self.weights is not None:
+            terms = g.op("Mul", terms, g.op("Gather", g.constant(np.asarray(self.weights)), index, axis=0))
         if valid is not None:
             terms = g.op("Mul", terms, valid)
         divisor = self.normalization.lower(g, terms, inner, valid)
-        tops = [g.op("Neg", g.op("Div", lower_total(g, terms), divisor))]
+        tops = [g.op("Div", lower_total(g, terms), divisor)]
         if self.num_top > 1:
             tops.append(g.op("Softmax", bottom[0], axis=axis))
+        if self.num_top > 2:
+            tops.append(g.reshape(terms, (-1, *self.bottom_shapes[1][1:])))
         return tops

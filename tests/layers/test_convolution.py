@@ -198,3 +198,21 @@ def test_bad_shapes() -> None:
     net.blobs["b0"].reshape(2, 3, 4)
     with pytest.raises(ShapeError, match="bottom num_axes may not change"):
         net.reshape()
+
+
+@pytest.mark.parametrize(
+    ("param", "dilation"), [("hole: 2", (2, 2)), ("hole: 1 hole: 3", (1, 3)), ("hole_h: 3 hole_w: 2", (3, 2))]
+)
+def test_deeplabs_hole_is_dilation(param: str, dilation: tuple[int, int]) -> None:
+    x, weight = normal(2, 3, 9, 8), normal(4, 3, 2, 2)
+    spread = np.zeros((4, 3, dilation[0] + 1, dilation[1] + 1), np.float32)
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    text = layer(f"num_output: 4 kernel_size: 2 bias_term: false {param}")
+    check_layer(text, [x], [weight], expect=lambda x, _: convolution(x, spread))
+
+
+def test_hole_and_dilation_contradict_each_other() -> None:
+    with pytest.raises(LayerError, match=r"Either dilation or hole.*not both. Got dilation \[2\], hole \[2\]"):
+        build(layer("num_output: 4 kernel_size: 3 hole: 2 dilation: 2"), (2, 3, 9, 8))
+    with pytest.raises(LayerError, match=r"Dilation must be nonzero. Got dilation \(3, 0\)"):
+        build(layer("num_output: 4 kernel_size: 3 hole_h: 3"), (2, 3, 9, 8))

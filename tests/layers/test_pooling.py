@@ -241,3 +241,10 @@ def test_bad_shapes() -> None:
         build(layer("kernel_size: 2"), (2, 3, 4))
     with pytest.raises(ShapeError, match=r"extents \(-1, 0\)"):
         build(layer("kernel_size: 6"), (2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(("param", "width"), [("", 4), ("ceil_mode: true", 4), ("ceil_mode: false", 3)])
+def test_ceil_mode_is_the_forks_name_for_round_mode(param: str, width: int) -> None:
+    text = f"""layer {{ name: "l" type: "Pooling" bottom: "b0" top: "t0"
+                       pooling_param {{ kernel_size: 2 stride: 2 {param} }} }}"""
+    assert build(text, (2, 3, 5, 7)).blobs["t0"].shape == (2, 3, 2 if width == 3 else 3, width)

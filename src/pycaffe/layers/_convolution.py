@@ -46,7 +46,7 @@ class ConvolutionWindow:
         stride = _optional(param, "stride", 1, num_axes)
         if any(step <= 0 for step in stride):
             raise LayerError(f"Stride dimensions must be nonzero. Got stride {stride!r}.")
-        dilation = _optional(param, "dilation", 1, num_axes)
+        dilation = _dilation(param, num_axes)
         if any(step <= 0 for step in dilation):
             raise LayerError(f"Dilation must be nonzero. Got dilation {dilation!r}.")
         return cls(kernel, stride, _optional(param, "pad", 0, num_axes), dilation)
@@ -120,6 +120,18 @@ def _optional(param: Any, name: str, default: int, num_axes: int) -> Extents:
     return _per_axis(values, num_axes) if len(values) else (default,) * num_axes
 
 
+def _dilation(param: Any, num_axes: int) -> Extents:
+    """`dilation`, or what DeepLab calls `hole`, which may also be hole_h and hole_w, both needed."""
+    if not (len(param.hole) or param.HasField("hole_h") or param.HasField("hole_w")):
+        return _optional(param, "dilation", 1, num_axes)
+    if len(param.dilation):
+        raise LayerError(
+            "Either dilation or hole should be specified; not both. "
+            f"Got dilation {list(param.dilation)!r}, hole {list(param.hole) or [param.hole_h, param.hole_w]!r}."
+        )
+    return _optional(param, "hole", 1, num_axes)
+
+
 def _pad(x: Tensor, begin: Extents, end: Extents) -> Tensor:
     pads = [extent for pair in zip(reversed(begin), reversed(end)) for extent in pair]
     return torch.nn.functional.pad(x, pads)
@@ -186,7 +198,7 @@ class BaseConvolutionLayer(Layer):
     convolution_param:
         num_output: C', the channels of the tops.
         kernel_size, stride, pad, dilation: once, or once per spatial axis; in 2-D also kernel_h, kernel_w, stride_h,
-            ...; by default stride 1, pad 0, dilation 1.
+            ...; by default stride 1, pad 0, dilation 1. DeepLab calls dilation `hole`, in 2-D also hole_h and hole_w.
         group: 1; input and output channels are split into so many groups that do not see each other.
         bias_term: true.  axis: 1; the channel axis: all before it are a batch, all behind it are spatial.
         weight_filler, bias_filler.  force_nd_im2col, engine: accepted, without effect on the numbers.
@@ -251,10 +263,12 @@ class BaseConvolutionLayer(Layer):
         if not self.window.kernel:
             weight = weight.unsqueeze(-1)
         tops = []
+        plain = self.axis == 1 and bool(self.window.kernel)  # a reshape could lose a layout that only strides tell
         for x, top_shape in zip(bottom, self.top_shapes):
             spatial = self.bottom_shapes[0][self.axis + 1 :] or (1,)
-            x = x.reshape(-1, self.channels, *spatial)
-            tops.append(function(x, weight, bias, window, self.group).reshape(top_shape))
+            x = x if plain else x.reshape(-1, self.channels, *spatial)
+            top = function(x, weight, bias, window, self.group)
+            tops.append(top if plain else top.reshape(top_shape))
         return tops
 
     def _is_inner_product(self, op_type: str, pads: list[int]) -> bool:

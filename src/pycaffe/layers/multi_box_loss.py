@@ -78,17 +78,12 @@ class MultiBoxLossLayer(LossLayer):
         if param.HasField("do_neg_mining"):
             logger.warning("do_neg_mining is deprecated, use mining_type instead.")
             if param.do_neg_mining != self.mines:
-                raise self.error(
-                    "Check failed: do_neg_mining_ == (mining_type_ != NONE). Remove do_neg_mining: "
-                    f"{str(param.do_neg_mining).lower()}."
-                )
+                raise self.error("Check failed: do_neg_mining_ == (mining_type_ != NONE). Remove do_neg_mining.")
         if self.mines and not param.share_location:
             raise self.error("Currently only support negative mining if share_location is true. Set mining_type: NONE.")
         if self.background >= self.classes and (self.mines or param.conf_loss_type == SOFTMAX):
-            raise self.error(
-                "background_label_id should be within [0, num_classes) for Softmax, and for mining. "
-                f"Got {self.background!r}, num_classes {self.classes!r}."
-            )
+            what = "background_label_id should be within [0, num_classes) for Softmax, and for mining."
+            raise self.error(f"{what} Got {self.background!r}, num_classes {self.classes!r}.")
         if param.mining_type == HARD_EXAMPLE and param.sample_size <= 0:
             raise self.error(f"Check failed: sample_size > 0 ({param.sample_size} vs. 0).")
         if param.map_object_to_agnostic and self.classes != 2:

@@ -136,7 +136,7 @@ class AnnotatedTransformer:
         extents = np.array(image.pixels.shape[:2])
         larger = (extents * ratio).astype(np.int64)
         channels = image.pixels.shape[2]
-        if larger[0] * larger[1] * channels > LARGEST_IMAGE:
+        if int(larger[0]) * int(larger[1]) * channels > LARGEST_IMAGE:
             raise DataError(
                 f"{image.name} expanded by {ratio:g} is too large: {larger.tolist()!r}. Lower expand_param."
             )

@@ -1,6 +1,8 @@
 """`caffe classify` on open_nsfw: images a second and the own memory of a worker, with one worker and with two.
 
-The images are scikit-image's photographs, several times over; decoding is included, loading the net is not. Own memory
+The images are scikit-image's photographs, several times over; decoding is included, loading the net is not, nor is the
+search for a batch size. There are enough of them that a last batch, for which only one worker is left, hardly counts.
+Own memory
 is what a worker holds alone (USS); the mapped weights are shared.
 """
 
@@ -16,8 +18,9 @@ from measure import arguments, spread
 import pycaffe
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
-REPEATS = 4
+REPEATS = 12
 ROUNDS = 3
+WARM_UP = 104  # images; four batches of each size up to 8, and more
 
 
 def fetch(name: str) -> pathlib.Path:
@@ -32,7 +35,7 @@ def measure(workers: int, files: tuple[pathlib.Path, pathlib.Path], images: list
     """Images a second, and the mean own memory of a worker in MB."""
     preprocess = pycaffe.ImagePreprocess(mean=(104, 117, 123), resize=256, crop=224)
     with pycaffe.Pool(*files, workers=workers, preprocess=preprocess) as pool:
-        for _ in pool.imap_unordered(images[: 2 * workers]):
+        for _ in pool.imap_unordered(images[:WARM_UP]):
             pass
         start = time.perf_counter()
         failed = sum(result.error is not None for result in pool.imap_unordered(images))

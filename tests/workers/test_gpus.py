@@ -40,7 +40,8 @@ def assert_right(net: tuple[str, str], result: Result, value: float) -> None:
 def test_one_process_each_and_items_go_to_whoever_asks(net: tuple[str, str]) -> None:
     """203 items and 2 devices: a split into len // 2 would lose one, or wait for the device that is slow."""
     with gpu_pool(net, gpus=2) as workers:
-        workers.map(range(50))  # both are there
+        while any(worker.state == "starting" for worker in workers.stats().workers):
+            workers.submit(0).result()
         results = workers.map(range(203))
         stats = workers.stats()
     assert [result.index for result in results] == list(range(203))

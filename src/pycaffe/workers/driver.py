@@ -58,6 +58,7 @@ class Driver:
         self._inbox: deque[Event] = deque()
         self._lock = threading.Lock()
         self._asleep = False
+        self._said = False  # a worker without waitables has, and was not asked since
         self._hear, self._bell = Pipe(duplex=False)
         self._end: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -109,6 +110,14 @@ class Driver:
             if self._asleep:
                 self._asleep = False
                 self._bell.send_bytes(b"")  # the only message on the way: it never waits
+
+    def wake(self) -> None:
+        """A worker without waitables has something to say: it is asked before the driving thread sleeps again.
+
+        `ring` alone would be lost on a driving thread that has asked that worker already and does not sleep yet.
+        """
+        self._said = True
+        self.ring()
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the workers, at once; who waits for results gets the error. Repeatable."""
@@ -168,14 +177,15 @@ class Driver:
         if self._thread is None:
             return set()
         with self._lock:
-            if self._inbox or self._end is not None:
+            if self._inbox or self._said or self._end is not None:
+                self._said = False
                 return set()
             self._asleep = True
         seconds = self.state.next_time() - time.monotonic()
         timeout = None if seconds == float("inf") else max(0.0, seconds)
         ready = set(wait([self._hear, *ends], timeout))
         with self._lock:
-            self._asleep = False
+            self._asleep = self._said = False
         if self._hear in ready:
             self._hear.recv_bytes()
         return ready

@@ -31,16 +31,16 @@ class ThreadSource:
 
     Args:
         settings: of all of them.
-        ring: is called after each message: it has to wake the pool.
+        wake: is called after each message: the pool has to ask for it.
     """
 
-    def __init__(self, settings: Settings, ring: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, wake: Callable[[], None]) -> None:
         self._settings = settings
-        self._ring = ring
+        self._wake = wake
 
     def start(self, number: int, device: str) -> ThreadWorker:
         """A new worker; see `WorkerSource`."""
-        return ThreadWorker(dataclasses.replace(self._settings, device=device), self._ring)
+        return ThreadWorker(dataclasses.replace(self._settings, device=device), self._wake)
 
     def close(self) -> None:
         """Holds nothing."""
@@ -52,10 +52,10 @@ class ThreadWorker:
     pid = os.getpid()
     waitables: tuple[Any, ...] = ()
 
-    def __init__(self, settings: Settings, ring: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, wake: Callable[[], None]) -> None:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outbox: deque[Any] = deque()
-        self._ring = ring
+        self._wake = wake
         self._thread = threading.Thread(target=self._work, args=(settings,), name="pycaffe-worker", daemon=True)
         self._thread.start()
 
@@ -71,7 +71,7 @@ class ThreadWorker:
 
     def _say(self, message: object) -> None:
         self._outbox.append(message)
-        self._ring()
+        self._wake()
 
     def send(self, message: object) -> None:
         self._inbox.put(message)

@@ -312,5 +312,5 @@ def _source(backend: str, settings: Settings, driver: Driver) -> WorkerSource:
     if backend == "sequential":
         return SequentialSource(settings)
     if backend == "thread":
-        return ThreadSource(settings, driver.ring)
+        return ThreadSource(settings, driver.wake)
     return ProcessSource(settings)

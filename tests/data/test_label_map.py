@@ -34,7 +34,7 @@ def test_names_and_labels(tmp_path: Path) -> None:
 def test_what_is_no_label_map(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Failed to read label map file"):
         read_label_map(tmp_path / "missing.prototxt")
-    with pytest.raises(DataError, match=r"Failed to read label map file.*names no class"):
+    with pytest.raises(DataError, match=r"Failed to read label map file.*is empty"):
         read_label_map(write(tmp_path, "# nothing\n"))
     with pytest.raises(DataError, match=r"Failed to read label map file.*labels"):
         read_label_map(write(tmp_path, "item { labels: 3 }"))

@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 from pycaffe.data.image_list import read_lines
 from pycaffe.errors import DataError, did_you_mean
 
-__all__ = ["READERS", "Annotation", "add_annotations"]
+__all__ = [
+    "AnnotatedFile",
+    "Annotation",
+    "READERS",
+    "add_annotations",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -16,16 +16,12 @@ def read_label_map(path: str | os.PathLike[str]) -> Any:
     """The LabelMap of a prototxt: `item { name: "dog" label: 12 display_name: "Dog" }`, and so on.
 
     Raises:
-        DataError: it is missing, no LabelMap, or has no items.
+        DataError: it is missing, empty, or no LabelMap.
     """
-    name = os.fspath(path)
     try:
-        label_map = parse_text(schema.LabelMap(), read_text(path), name)
+        return parse_text(schema.LabelMap(), read_text(path), os.fspath(path))
     except ProtoError as error:
         raise DataError(f"Failed to read label map file. {error}") from error
-    if not label_map.item:
-        raise DataError(f"Failed to read label map file. {name!r} names no class.")
-    return label_map
 
 
 def labels_by_name(label_map: Any, strict: bool = False) -> dict[str, int]:

@@ -12,10 +12,10 @@ from pycaffe.data.boxes import Array, box_sizes, clip_boxes, jaccard_overlaps
 from pycaffe.errors import InputError
 
 __all__ = [
+    "Array",
     "CENTER_SIZE",
     "CORNER",
     "CORNER_SIZE",
-    "Array",
     "box_sizes",
     "clip_boxes",
     "cross_boundary",

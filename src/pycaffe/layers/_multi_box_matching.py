@@ -14,9 +14,9 @@ from pycaffe.layers._ground_truth import Objects
 __all__ = [
     "BIPARTITE",
     "HARD_EXAMPLE",
-    "NO_MINING",
     "Indices",
     "Matches",
+    "NO_MINING",
     "Priors",
     "find_matches",
     "mine",

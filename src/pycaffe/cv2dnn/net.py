@@ -47,7 +47,7 @@ class Net(Inspection):
         self._inputs = [net.blobs[name] for name in net.inputs]
         self._was_set = [False] * len(self._inputs)
         self._quantization: Quantization | None = None
-        self._ticks: dict[int, int] = {}  # of the last forward, by layer id
+        self._last_run = (-1, 0)  # the index of the last layer that ran, and nanoseconds
         self._thread: ThreadPoolExecutor | None = None
 
     # -- inputs
@@ -152,8 +152,7 @@ class Net(Inspection):
         last = max(entry.node for entry in entries)
         start = time.perf_counter_ns()
         self._net._forward(0, last)
-        nanoseconds = time.perf_counter_ns() - start
-        self._ticks = {next(i for i, entry in enumerate(self._entries) if entry.node == last): nanoseconds}
+        self._last_run = (last, time.perf_counter_ns() - start)
 
     def _output(self, entry: LayerEntry, number: int = 0) -> Any:
         values: FloatArray = self._net.blobs[entry.tops[number]].raw_data().copy()
@@ -243,8 +242,11 @@ class Net(Inspection):
         A compiled run is one: all of it is ascribed to the last layer that ran, as OpenCV ascribes fused layers to one.
         `ticks / cv2.getTickFrequency()` are seconds.
         """
-        factor = _ticks_per_nanosecond()
-        ticks = np.array([self._ticks.get(i, 0) * factor for i in range(1, len(self._entries))])
+        node, nanoseconds = self._last_run
+        ticks = np.zeros(len(self._entries) - 1)
+        if nanoseconds:
+            last = next(i for i, entry in enumerate(self._entries) if entry.node == node)
+            ticks[last - 1] = int(nanoseconds * _ticks_per_nanosecond())
         return int(ticks.sum()), ticks
 
     # -- int8

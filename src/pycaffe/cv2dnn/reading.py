@@ -18,7 +18,7 @@ import numpy as np
 
 from pycaffe.cv2dnn.net import Net
 from pycaffe.cv2dnn.opencv_error import raising_opencv_errors
-from pycaffe.errors import InputError
+from pycaffe.errors import InputError, WeightsError
 from pycaffe.net import TEST
 from pycaffe.net import Net as CaffeNet
 from pycaffe.proto.filter import filter_net
@@ -70,7 +70,10 @@ def _copy_from_buffer(net: CaffeNet, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "buffer.caffemodel")
         file.write_bytes(content)
-        net.copy_from(file)
+        try:
+            net.copy_from(file)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace(str(file), "(buffer)")) from None
 
 
 def _with_own_outputs(source: NetSource) -> NetSource:

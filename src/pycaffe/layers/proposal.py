@@ -12,7 +12,7 @@ from pycaffe.errors import InputError, ShapeError
 from pycaffe.layers._base import HostLayer
 from pycaffe.layers._registry import register_layer
 
-__all__ = ["ProposalLayer"]
+__all__ = ["ProposalLayer", "make_anchors", "suppress_overlaps"]
 
 Array = npt.NDArray[np.float32]
 

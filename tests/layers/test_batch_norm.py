@@ -145,3 +145,42 @@ def test_bad_input() -> None:
     net.blobs["b0"].reshape(2, 4, 4, 5)
     with pytest.raises(ShapeError, match=r"shape\(1\) == channels_. Expected 3 channels"):
         net.reshape()
+
+
+NVCAFFE = "scale_filler { value: 1.5 } bias_filler { value: 0.25 }"
+
+
+def test_nvcaffes_scale_and_bias() -> None:
+    values = [normal(3), normal(3) ** 2, np.ones(1, np.float32), normal(3), normal(3)]
+
+    def expect(x, mean, variance, _, scale, bias):
+        return normalized(x, mean, variance) * channelwise(scale, x) + channelwise(bias, x)
+
+    net = check_layer(layer("scale_bias: true eps: 0"), [normal(2, 3, 4, 5)], values, expect=expect, gradient=False)
+    own = net._graph.nodes[net._layer_names.index("l")].layer
+    own.param_propagate_down = [False] * 3 + [True] * 2
+    check_gradient(net)
+    assert [blob.data.tolist() for blob in build(layer("scale_bias: true"), (2, 3, 4, 5)).params["l"]][2:] == [
+        [1],
+        [1, 1, 1],
+        [0, 0, 0],
+    ]
+
+
+def test_nvcaffes_averages_start_with_the_batch() -> None:
+    net = build(layer(f"{NVCAFFE} moving_average_fraction: 0.75", "param { lr_mult: 1 }"), (2, 3, 4, 5), phase=TRAIN)
+    batches = [np.random.default_rng(seed).standard_normal((2, 3, 4, 5)) + seed for seed in range(3)]
+    for batch in batches:
+        net.blobs["b0"].data[...] = batch
+        net.forward()
+    mean, variance = batch_statistics(batches[2])
+    np.testing.assert_allclose(net.blobs["t0"].data, normalized(batches[2], mean, variance) * 1.5 + 0.25, rtol=1e-4)
+    before = batch_statistics(batches[1])
+    for blob, old, new in zip(net.params["l"], before, (mean, variance)):
+        np.testing.assert_allclose(blob.data, 0.75 * old + 0.25 * new, rtol=1e-5)
+    own = net._graph.nodes[net._layer_names.index("l")].layer
+    assert [spec.lr_mult for spec in own.layer_param.param] == [0, 0, 0]
+    assert own.state() == {"forwards": 3}
+    other = build(layer(NVCAFFE), (2, 3, 4, 5), phase=TRAIN)._graph.nodes[-1].layer
+    other.restore({"forwards": 3})
+    assert other.state() == {"forwards": 3}

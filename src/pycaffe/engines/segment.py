@@ -92,7 +92,9 @@ class LoweredSegment:
         sharing = {top for index in self.shared for top in graph.nodes[index].top}
         self.made = {blob: name for blob, name in self._made.items() if blob not in sharing}
         self.inputs = [(name, blob) for blob, name in self._inputs.items()]
-        self.parameters = list(self._parameters.values())
+        # onnxruntime drops initializers that nothing reads
+        used = {name for node in self._g.nodes for name in node.input} | set(self._made.values())
+        self.parameters = [parameter for parameter in self._parameters.values() if parameter[0] in used]
 
     @property
     def batch(self) -> int | None:

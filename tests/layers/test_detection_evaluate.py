@@ -78,6 +78,13 @@ def test_nothing_found_and_nothing_there() -> None:
     assert rows == [[-1, 1, 0, -1, -1]]
 
 
+def test_rows_of_zeros_are_no_detections() -> None:
+    """With them OpenCV's DetectionOutput fills up to keep_top_k."""
+    _, want = run("num_classes: 3", DETECTIONS, OBJECTS)
+    _, rows = run("num_classes: 3", [*DETECTIONS, [0] * 7, [0] * 7], OBJECTS)
+    assert rows == want
+
+
 def sized(tmp_path: Path, text: str) -> str:
     (tmp_path / "sizes.txt").write_text(text, encoding="utf-8")
     return f'name_size_file: "{tmp_path / "sizes.txt"}"'

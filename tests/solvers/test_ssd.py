@@ -19,6 +19,7 @@ from tests.solvers.toy_ssd import CLASSES, draw_shapes, net_text, solver_text, w
 @pytest.mark.parametrize("name", ["ssd_sgd", "ssd_sgd_multistep"])
 def test_the_forks_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN / "forks" / "solvers")
+    monkeypatch.setenv("PYCAFFE_DIALECT", "ssd")
     answers = dict(np.load(f"{name}.npz"))
     steps = [int(key[4:]) for key in answers if key.startswith("loss")]
     assert sorted(steps) == list(range(1, 7))
@@ -50,9 +51,9 @@ def test_a_toy_learns_shapes_and_deploys(tmp_path: Path, caplog: pytest.LogCaptu
     assert float(re.fullmatch(r"    Test net output #0: detection_eval = (.*)", line)[1]) >= 0.9
     assert [message[:6] for message in caplog.messages if message.startswith("class")] == ["class1", "class2", "class3"]
 
-    net = Net(tmp_path / "net.prototxt", tmp_path / "toy_iter_400.caffemodel", TEST, stages=["deploy"])
+    net = Net(tmp_path / "net.prototxt", TEST, weights=tmp_path / "toy_iter_400.caffemodel", stages=["deploy"])
     generator, found, there = np.random.default_rng(3), 0, 0
-    for _ in range(20):
+    for _ in range(40):
         image, objects = draw_shapes(generator)
         net.blobs["data"].data[0] = (image.transpose(2, 0, 1) - np.float32(90)) * np.float32(0.01)
         detections = net.forward()["detections"][0, 0]
@@ -60,7 +61,7 @@ def test_a_toy_learns_shapes_and_deploys(tmp_path: Path, caplog: pytest.LogCaptu
         for name, box in objects:
             there += 1
             found += any(
-                s > 0.5 and CLASSES[label - 1] == name and overlap(b, box) > 0.5
+                s > 0.3 and CLASSES[label - 1] == name and overlap(b, box) > 0.5
                 for b, s, label in zip(boxes, scores, labels)
             )
-    assert found >= 0.8 * there
+    assert found >= 0.85 * there

@@ -25,7 +25,8 @@ class DetectionEvaluateLayer(HostLayer):
     """Compares detections with the objects of their images. Origin: SSD.
 
     bottom: detections (1, 1, D, 7), rows image, label, score, xmin, ymin, xmax, ymax, as DetectionOutput gives them
-        (label -1: none in that image); objects (1, 1, G, 8), rows as in _ground_truth.py.
+        (label -1: none in that image; rows of zeros, as OpenCV fills up with, are none); objects (1, 1, G, 8), rows as
+        in _ground_truth.py.
     top: (1, 1, K + D', 5), K classes without the background's: first a row -1, label, number of objects, -1, -1 for
         each class; then for each detection the row image, label, score, is true, is false, by image, label and score.
 
@@ -73,6 +74,7 @@ class DetectionEvaluateLayer(HostLayer):
 
     def forward_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         detections = bottom[0].raw_data().reshape(-1, 7)
+        detections = detections[detections.any(axis=1)]
         table = bottom[1].raw_data().reshape(-1, 8)
         ends = np.flatnonzero(table[:, 0] == -1)  # what follows is no object, as in the fork
         objects = read_objects(table[: ends[0]] if len(ends) else table, self.background)

@@ -232,9 +232,9 @@ class TorchEngine:
         """
         layer, present = node.layer, [blob.shape for blob in self.graph.bottoms(node)]
         if layer.bottom_shapes != present:
-            layer.bottom_shapes = present
             with node.located_errors():
                 layer.top_shapes = layer.reshape(present)
+            layer.bottom_shapes = present
 
     def forget(self) -> None:
         """Drops all records: the next backward computes its layers again."""

@@ -31,6 +31,7 @@ class Layer:
         exact_num_bottom_blobs, min_bottom_blobs, ...: allowed counts; None is no demand (layer.hpp).
         auto_top_blobs: the net makes anonymous tops up to the count the layer needs (losses).
         shares_data: every top is the bottom's memory under another shape (Split, Flatten, Reshape).
+        reshape_has_effects: `reshape` does more than to tell shapes, and has to run before each forward.
         not_lowered: why this type has no ONNX form; None where it has.
         checked_by: what its tests compare with, for the generated layer table.
         origin: whose layer it is, for the generated layer table.
@@ -50,6 +51,7 @@ class Layer:
     equal_num_bottom_top_blobs: ClassVar[bool] = False
     auto_top_blobs: ClassVar[bool] = False
     shares_data: ClassVar[bool] = False
+    reshape_has_effects: ClassVar[bool] = False
     not_lowered: ClassVar[str | None] = None
     checked_by: ClassVar[str] = "reference Caffe"
     origin: ClassVar[str] = "Caffe 1.0"
@@ -83,12 +85,15 @@ class Layer:
         self.setup([blob.shape for blob in bottom])
 
     def reshape_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """`reshape` as the net calls it: gives the tops their shapes."""
-        self.bottom_shapes = [blob.shape for blob in bottom]
-        self.top_shapes = self.reshape(self.bottom_shapes)
+        """`reshape` as the net calls it, before each forward: gives the tops their shapes."""
+        present = [blob.shape for blob in bottom]
+        if present != self.bottom_shapes or not present or self.reshape_has_effects:
+            self.top_shapes = self.reshape(present)
+            self.bottom_shapes = present
         for blob, shape in zip(top, self.top_shapes):
             blob.reshape(*shape)
-            if self.shares_data:  # now and not at the first forward, so that views taken before it stay live
+            # Now and not at the first forward, so that views taken before it stay live.
+            if self.shares_data and blob.data_storage is not bottom[0].data_storage:
                 blob.share_data(bottom[0])
 
     def add_blob(self, shape: Sequence[int], filler_param: Any = None) -> Blob:

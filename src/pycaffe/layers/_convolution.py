@@ -167,6 +167,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Convolution
     axes, spatial = len(window.kernel), tuple(x.shape[2:])
     if axes <= NATIVE_AXES:
         native = getattr(torch.nn.functional, f"conv{axes}d")
+        if axes == 2 and x.is_contiguous(memory_format=torch.channels_last):
+            weight = weight.contiguous(memory_format=torch.channels_last)  # once, for forward and backward
         pad, end = window.pad, window.end_pad(spatial)
         if end != pad:
             x, pad = _pad(x, pad, end), (0,) * axes

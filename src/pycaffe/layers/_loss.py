@@ -102,9 +102,9 @@ def integer_labels(labels: Tensor, classes: int, ignore: int | None) -> tuple[Te
     if ignore is not None:
         valid = index != ignore
         index = torch.where(valid, index, torch.zeros_like(index))
-    wrong = (index < 0) | (index >= classes)
-    if bool(wrong.any()):
-        value = int(index[wrong][0])
+    lowest, highest = (int(end) for end in torch.aminmax(index)) if index.numel() else (0, 0)
+    if lowest < 0 or highest >= classes:
+        value = int(index[(index < 0) | (index >= classes)][0])
         check = (
             f"label_value >= 0 ({value} vs. 0)" if value < 0 else f"label_value < num_labels ({value} vs. {classes})"
         )

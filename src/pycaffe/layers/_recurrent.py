@@ -34,6 +34,7 @@ class RecurrentLayer(Layer):
     """
 
     min_bottom_blobs = 2
+    reshape_has_effects = True  # the last states become the first
     num_states: ClassVar[int] = 1
     gates: ClassVar[int] = 1
 

@@ -26,6 +26,7 @@ SHAPE = (2, 3, 8, 10)
         ('type: "Power" power_param { scale: 3 }', 960),
         ('type: "MVN"', 2898),
         ('type: "MVN" mvn_param { across_channels: true normalize_variance: false }', 2886),
+        ('type: "Deconvolution" convolution_param { num_output: 5 kernel_size: 2 stride: 2 }', 11520),
         ('type: "Exp"', 1440),
         ('type: "Log"', 480),
         ('type: "Softmax"', 1920),

@@ -62,7 +62,8 @@ def _convolution(layer: Any, bottoms: Shapes, tops: Shapes) -> int:
 
 def _deconvolution(layer: Any, bottoms: Shapes, tops: Shapes) -> int:
     kernel = math.prod(layer.blobs[0].shape[2:])
-    return sum(2 * top[1] * kernel * math.prod(bottom) for bottom, top in zip(bottoms, tops))
+    channels = layer.blobs[0].shape[0]  # of the input; OpenCV takes them for those of the output
+    return sum(2 * channels * kernel * math.prod(bottom) for bottom in bottoms)
 
 
 def _inner_product(layer: Any, bottoms: Shapes, tops: Shapes) -> int:

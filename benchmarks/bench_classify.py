@@ -2,8 +2,7 @@
 
 The images are scikit-image's photographs, several times over; decoding is included, loading the net is not, nor is the
 search for a batch size. There are enough of them that a last batch, for which only one worker is left, hardly counts.
-Own memory
-is what a worker holds alone (USS); the mapped weights are shared.
+Own memory is what a worker holds alone (USS); the mapped weights are shared.
 """
 
 from __future__ import annotations

@@ -81,6 +81,19 @@ def test_threads_of_a_worker(net: tuple[str, str]) -> None:
     assert "worker import main" in command
 
 
+def loaded_openvino(outputs: Any) -> tuple[bool, Any]:
+    return "openvino" in sys.modules, outputs["score"]
+
+
+def test_precision_of_a_worker(net: tuple[str, str]) -> None:
+    with Pool(*net, workers=1, precision="bfloat16", preprocess=faults.act, postprocess=loaded_openvino) as workers:
+        (result,) = workers.map([1])
+    assert result.error is None, result
+    loaded, scores = result.outputs
+    assert loaded
+    np.testing.assert_allclose(scores, expected_scores(net[1], net[0], faults.filled(1)), rtol=0.1, atol=0.2)
+
+
 # What Linux has and macOS has not. A stand-in: the real systems have not been tried.
 AS_ON_MACOS = """
 import os, select, signal, socket, sys

@@ -19,6 +19,12 @@ from tests.net.nets import data, layer, net_of
 SQUARES = np.array([[0, 0, 0.2, 0.2], [0, 0, 0.2, 0.2], [0.5, 0.5, 0.75, 1], [0.25, 0.5, 0.75, 1]], np.float32)
 
 
+@pytest.fixture(autouse=True)
+def dialect_of_ssd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCAFFE_DIALECT", "ssd")
+
+
+
 def text(param: str) -> str:
     bottoms = 'bottom: "b0" bottom: "b1" bottom: "b2"'
     return f'layer {{ name: "l" type: "DetectionOutput" {bottoms} top: "y" detection_output_param {{ {param} }} }}'

@@ -15,6 +15,12 @@ from tests.net.nets import data, layer, net_of
 MAP, IMAGE = (2, 3, 4, 5), (2, 3, 40, 60)
 
 
+@pytest.fixture(autouse=True)
+def dialect_of_ssd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCAFFE_DIALECT", "ssd")
+
+
+
 def prior(param: str, bottoms: int = 2) -> str:
     names = " ".join(f'bottom: "b{i}"' for i in range(bottoms))
     return f'layer {{ name: "l" type: "PriorBox" {names} top: "t0" prior_box_param {{ {param} }} }}'

@@ -15,9 +15,9 @@ def dialects_of(net: Net) -> set[str]:
     return {node.layer.dialect for node in net._graph.nodes}
 
 
-def test_a_net_without_a_dialect_is_one_of_ssd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_without_a_dialect_is_read_as_opencv_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYCAFFE_DIALECT", raising=False)
-    assert dialects_of(net_of(TEXT)) == {"ssd"}
+    assert dialects_of(net_of(TEXT)) == {"opencv"}
 
 
 def test_the_argument_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

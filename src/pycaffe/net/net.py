@@ -62,7 +62,7 @@ class Net(BatchedNet):
         calibration: for int8, some 20 to 200 inputs that are like those at inference: arrays (C, H, W) or (N, C, H, W)
             as the net takes them, or dicts of arrays by input name. They are run again whenever a session is made.
         dialect: whose meaning layer types have that Caffe's forks use differently: "ssd", "yolo", "segnet", "rfcn",
-            "frcnn" or "opencv"; None follows the environment's PYCAFFE_DIALECT, by default "ssd".
+            "frcnn" or "opencv"; None follows the environment's PYCAFFE_DIALECT, by default "opencv".
 
     Raises:
         ProtoError, NetError, WeightsError: the file, the net or the weights are wrong.

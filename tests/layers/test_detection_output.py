@@ -24,7 +24,6 @@ def dialect_of_ssd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCAFFE_DIALECT", "ssd")
 
 
-
 def text(param: str) -> str:
     bottoms = 'bottom: "b0" bottom: "b1" bottom: "b2"'
     return f'layer {{ name: "l" type: "DetectionOutput" {bottoms} top: "y" detection_output_param {{ {param} }} }}'

@@ -20,7 +20,6 @@ def dialect_of_ssd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCAFFE_DIALECT", "ssd")
 
 
-
 def prior(param: str, bottoms: int = 2) -> str:
     names = " ".join(f'bottom: "b{i}"' for i in range(bottoms))
     return f'layer {{ name: "l" type: "PriorBox" {names} top: "t0" prior_box_param {{ {param} }} }}'

@@ -316,3 +316,17 @@ def test_a_seed_makes_runs_repeatable() -> None:
     for a, b, c in zip(first, again, other):
         np.testing.assert_array_equal(a, b)
         assert (a != c).any()
+
+
+@pytest.mark.parametrize("providers, compiles", [(["CPUExecutionProvider"], False), (["CUDAExecutionProvider"], True)])
+def test_a_gpu_that_onnxruntime_cannot_use_is_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, providers: list[str], compiles: bool
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    monkeypatch.setattr("pycaffe.devices.gpu_count", lambda: 1)
+    text = data(2, 3) + layer("a", "ReLU", "data", "a")
+    assert net_of(text, device="cuda:0")._compiles() is compiles
+    assert net_of(text)._compiles()
+    if not compiles:
+        with pytest.raises(DeviceError, match="cannot run on 'cuda:0': it has no CUDAExecutionProvider"):
+            net_of(text, device="cuda:0", engine="onnxruntime").forward()

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["load_onnxruntime"]
+__all__ = ["load_onnxruntime", "runs_on"]
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 
@@ -27,3 +27,11 @@ def load_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def runs_on(device: str) -> bool:
+    """Whether this build of onnxruntime has kernels for "cpu" or "cuda:N". Its usual one has none for GPUs.
+
+    Asked for such a device it would warn and run on the CPU.
+    """
+    return device == "cpu" or "CUDAExecutionProvider" in load_onnxruntime().get_available_providers()

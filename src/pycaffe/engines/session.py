@@ -15,9 +15,10 @@ import os
 from typing import Any
 
 from pycaffe.blob import FloatArray
-from pycaffe.engines.runtime import load_onnxruntime
+from pycaffe.engines.runtime import load_onnxruntime, runs_on
 from pycaffe.engines.segment import Segment
 from pycaffe.engines.split_concat import split_concatenations
+from pycaffe.errors import DeviceError
 
 __all__ = ["create_session"]
 
@@ -35,7 +36,15 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
         values: of its parameters; the session may use this memory for as long as it lives.
         device: "cpu" or "cuda:N".
         threads: inside one run; None lets onnxruntime take one for each core.
+
+    Raises:
+        DeviceError: this build of onnxruntime has no kernels for the device.
     """
+    if not runs_on(device):
+        raise DeviceError(
+            f"This onnxruntime cannot run on {device!r}: it has no CUDAExecutionProvider. Install onnxruntime-gpu "
+            'in its place, or take engine="torch".'
+        )
     load_onnxruntime()
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 

@@ -29,7 +29,7 @@ class Objects(NamedTuple):
 
     def select(self, which: npt.NDArray[np.bool_]) -> Objects:
         """The objects for which `which` holds."""
-        return Objects(*(values[which] for values in self))
+        return Objects(self.image[which], self.label[which], self.box[which], self.difficult[which])
 
 
 def read_objects(table: Array, background: int) -> Objects:

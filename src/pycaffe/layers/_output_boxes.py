@@ -69,8 +69,8 @@ def _without_padding(boxes: Array, aspect: float, resize: Any) -> Array:
     else:
         padding[0] = (resize.width - resize.height * aspect) / 2 / resize.width
     low, extent = padding, 1 - 2 * padding
-    meets = ((boxes[:, :2] < low + extent) & (boxes[:, 2:] > low)).all(axis=1)
-    return np.where(meets[:, None], (boxes - np.tile(low, 2)) / np.tile(extent, 2), boxes)
+    meets = np.all((boxes[:, :2] < low + extent) & (boxes[:, 2:] > low), axis=1, keepdims=True)
+    return np.where(meets, (boxes - np.tile(low, 2)) / np.tile(extent, 2), boxes)
 
 
 def _pixel_sizes(boxes: Array) -> Array:
@@ -86,4 +86,5 @@ def pixel_overlaps(a: Array, a_sizes: Array, b: Array, b_sizes: Array) -> Array:
     extent = np.maximum(np.where(meet, high - low, 0) + 1, 0)
     common = extent[..., 0] * extent[..., 1]
     union = a_sizes[:, None] + b_sizes[None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union != 0)
+    overlaps: Array = np.divide(common, union, out=np.zeros_like(common), where=union != 0)
+    return overlaps

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pycaffe import devices
 from pycaffe.blob import Blob, FloatArray
+from pycaffe.devices import check_device, default_device
 from pycaffe.engines.onnxruntime_engine import OnnxRuntimeEngine
+from pycaffe.engines.runtime import runs_on
 from pycaffe.engines.torch_engine import TorchEngine
 from pycaffe.errors import InputError, NetError
 from pycaffe.graph import build_graph, check_range
@@ -93,7 +94,7 @@ class Net(BatchedNet):
         if phase not in (TRAIN, TEST):
             raise InputError(f"Unknown phase {phase!r}. Expected caffe.TRAIN (0) or caffe.TEST (1).")
         engine = choose_engine(engine, precision, calibration is not None, device, phase)
-        self._device = devices.check_device(device) if device is not None else None
+        self._device = check_device(device) if device is not None else None
         self._engine, self._threads, self._map_weights = engine, checked_threads(threads), map_weights
         self._precision = precision
         self._recipe = (_source(network_file, dialect), phase, level or 0, list(stages or []))
@@ -181,10 +182,10 @@ class Net(BatchedNet):
     def _compiles(self) -> bool:
         if self._engine is not None:
             return self._engine != "torch"
-        return self._graph.phase == TEST and not self._wants_gradient
+        return self._graph.phase == TEST and not self._wants_gradient and runs_on(self._device or default_device())
 
     def _engine_pair(self) -> tuple[OnnxRuntimeEngine, TorchEngine]:
-        device = self._device or devices.default_device()
+        device = self._device or default_device()
         if device not in self._engines:
             create = session_maker(self._engine, self._precision, self._calibration)
             compiled = OnnxRuntimeEngine(self._graph, device, self._threads, create)

@@ -1,8 +1,8 @@
 """Which fork's meaning a layer type has where Caffe's forks give one name two meanings and the parameters do not tell.
 
 SmoothL1Loss, Upsample, BN and weighted SoftmaxWithLoss are such names. A net has one dialect: `Net(..., dialect=...)`,
-else the environment's PYCAFFE_DIALECT, else "opencv". That is "ssd" but for how `cv2.dnn` read SSD's layers, where most of
-these nets ran last: PriorBox with fractions of pixels, and DetectionOutput with rows of zeros up to keep_top_k.
+else the environment's PYCAFFE_DIALECT, else "opencv". That is "ssd" but for how `cv2.dnn` read SSD's layers, where most
+of these nets ran last: PriorBox with fractions of pixels, and DetectionOutput with rows of zeros up to keep_top_k.
 """
 
 from __future__ import annotations

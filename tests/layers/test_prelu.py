@@ -49,7 +49,8 @@ def test_in_place_gives_the_same_gradients() -> None:
     in_place = run_backward(f'{power} layer {{ name: "l" type: "PReLU" bottom: "a" top: "a" }}', [x], [dy])
     np.testing.assert_array_equal(in_place.blobs["a"].data, net.blobs["t0"].data)
     np.testing.assert_array_equal(in_place.blobs["b0"].diff, net.blobs["b0"].diff)
-    np.testing.assert_array_equal(in_place.params["l"][0].diff, net.params["l"][0].diff)
+    # a sum over positions, grouped by how the tensors lie in memory
+    np.testing.assert_allclose(in_place.params["l"][0].diff, net.params["l"][0].diff, rtol=1e-6)
 
 
 def test_at_least_two_axes() -> None:

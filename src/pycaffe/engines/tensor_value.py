@@ -46,7 +46,7 @@ class TensorValue:
             tensor: Tensor = pending.tensor if blob is None else pending.forms.get(blob, pending.tensor)
             if tensor.shape != shape:
                 tensor = tensor.reshape(shape)
-            if tensor.device.type != "cpu" or device != "cpu":
+            if device != "cpu" or not tensor.is_cpu:
                 tensor = tensor.to(device)
             return cls(storage, tensor, pending.maker)
         tensor = torch.from_numpy(storage.array()[: math.prod(shape)].reshape(shape))

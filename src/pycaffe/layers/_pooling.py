@@ -96,10 +96,10 @@ class PoolWindow:
         padded, pad = self._padded(x, -math.inf)
         pool = torch.nn.functional.max_pool2d
         y, index = pool(padded, self.kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
-        y = y[..., : out[0], : out[1]]
+        y = _first(y, out)
         if not mask:
             return [y]
-        index = index[..., : out[0], : out[1]]
+        index = _first(index, out)
         if pad != self.pad:
             row, column = index // padded.shape[3] - self.pad[0], index % padded.shape[3] - self.pad[1]
             index = row * width + column
@@ -110,7 +110,7 @@ class PoolWindow:
         padded, pad = self._padded(x, 0.0)
         # torch clips the divisor to the padded image, too: its rule comes from Caffe
         y = torch.nn.functional.avg_pool2d(padded, self.kernel, self.stride, pad, ceil_mode=self.ceil)
-        return y[..., : out[0], : out[1]]
+        return _first(y, out)
 
     def _expected(self, x: Tensor) -> Tensor:
         total, squares = self._average(x), self._average(x * x)  # their common divisor cancels
@@ -175,3 +175,8 @@ class PoolWindow:
             for extent, out, k, s, p in zip(size, self.output(size), self.kernel, self.stride, self.pad)
         )
         return g.op("Mul", y, g.constant(np.outer(rows, columns)[None, None]))
+
+
+def _first(y: Tensor, size: Pair) -> Tensor:
+    """The first rows and columns; a slice only where there are more, since its backward fills and copies a plane."""
+    return y if tuple(y.shape[2:]) == size else y[..., : size[0], : size[1]]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
-from pycaffe.blob import Shape
+from pycaffe.blob import FloatArray, Shape
 from pycaffe.errors import ShapeError
 from pycaffe.layers._base import Layer
 from pycaffe.layers._lowering import Lowering
@@ -56,8 +59,14 @@ class LRNLayer(Layer):
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         x = bottom[0]
         if self.across:
-            return [torch.nn.functional.local_response_norm(x, self.size, self.alpha, self.beta, self.k)]
+            return [_across_channels()(x, self._band(x.shape[1]), self.k, self.beta)]
         return [x * (1 + self.alpha * self.window.forward(x * x)[0]) ** -self.beta]
+
+    def _band(self, channels: int) -> FloatArray:
+        """The matrix that makes alpha / n * energy of a pixel's squares: alpha / n where two channels are near."""
+        distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+        band: FloatArray = ((distance <= (self.size - 1) // 2) * (self.alpha / self.size)).astype(np.float32)
+        return band
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         x = bottom[0]
@@ -73,12 +82,44 @@ class LRNLayer(Layer):
         onnxruntime's own LRN takes half of GoogLeNet's time (benchmarks/bench_inference.py).
         """
         channels = self.bottom_shapes[0][1]
-        distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
-        band = (distance <= (self.size - 1) // 2) * (self.alpha / self.size)
-        weight = g.constant(band.reshape(channels, channels, 1, 1))
+        weight = g.constant(self._band(channels).reshape(channels, channels, 1, 1))
         return g.op("Conv", g.op("Mul", x, x), weight, g.constant(np.full(channels, self.k)))
 
     def _lower_within(self, g: Lowering, x: str) -> str:
         height, width = self.bottom_shapes[0][2:]
         energy = self.window.lower(g, g.op("Mul", x, x), (height, width))[0]
         return g.op("Add", g.op("Mul", energy, g.constant(self.alpha)), g.constant(1.0))
+
+
+@functools.cache
+def _across_channels() -> Any:
+    """The function of torch; made at the first use, when torch is there.
+
+    With s = k + band x^2 and y = x s^-beta, dx = dy s^-beta - 2 beta x band (dy y / s): two products with the banded
+    matrix, where torch's own local_response_norm spends a third of a GoogLeNet's training iteration
+    (benchmarks/bench_training.py).
+    """
+
+    class AcrossChannels(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, band: FloatArray, k: float, beta: float) -> Tensor:
+            matrix = torch.from_numpy(band).to(x)
+            scale = _mix(x * x, matrix).add_(k)
+            factor = scale.pow(-beta)
+            ctx.save_for_backward(x, scale, factor, matrix)
+            ctx.beta = beta
+            return x * factor
+
+        @staticmethod
+        def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:
+            x, scale, factor, matrix = ctx.saved_tensors
+            through = diff * factor
+            shares = (through * x).div_(scale)
+            return through.sub_(_mix(shares, matrix).mul_(x), alpha=2 * ctx.beta), None, None, None
+
+    return AcrossChannels.apply
+
+
+def _mix(x: Tensor, matrix: Tensor) -> Tensor:
+    """(N, C, H, W) with each pixel's channels multiplied by a (C, C) matrix; channels-last is taken as it lies."""
+    return torch.nn.functional.linear(x.permute(0, 2, 3, 1), matrix).permute(0, 3, 1, 2)

@@ -2,9 +2,8 @@
 
     diff ─× clip_scale─→ ─/ iter_size─→ ─+ decay · value (or its sign)─→ rule.compute ─→ value -= diff
 
-Every operation works in place. An array is taken in blocks that stay in the cores' caches from the first operation to
-the last, so that each number comes from memory once a step and not once an operation. As in the original, `diff`
-holds the subtracted value afterwards.
+Every operation works in place. A large array is taken in blocks, so that what a rule needs beside the arrays stays
+small. As in the original, `diff` holds the subtracted value afterwards.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from pycaffe.solvers.update_rules._base import UpdateRule
 
 __all__ = ["UpdateStep", "clip_scale", "sum_of_squares", "update"]
 
-# Elements of a block for each thread, found with benchmarks/bench_solver_update.py: three to six arrays of 256 KiB
-# lie in a core's second cache, and an operation takes well longer than its call.
-BLOCK = 65536
+# Elements of a block for each thread, tried with benchmarks/bench_solver_update.py. Smaller ones, which stay in a core's
+# cache from the first operation to the last, save at most a tenth where the machine is quiet; but all threads wait for
+# each other at the end of each operation on a block, and on a busy machine that costs milliseconds each time.
+BLOCK = 1 << 21
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pycaffe.solvers.update_rules._base import UpdateRule
 
 __all__ = ["UpdateStep", "clip_scale", "sum_of_squares", "update"]
 
-# Elements of a block for each thread, tried with benchmarks/bench_solver_update.py. Smaller ones, which stay in a core's
-# cache from the first operation to the last, save at most a tenth where the machine is quiet; but all threads wait for
-# each other at the end of each operation on a block, and on a busy machine that costs milliseconds each time.
+# Elements of a block for each thread, tried with benchmarks/bench_solver_update.py. Smaller ones, which stay in a cache
+# from the first operation to the last, save at most a tenth where the machine is quiet; but all threads wait for each
+# other at the end of each operation on a block, and on a busy machine that costs milliseconds each time.
 BLOCK = 1 << 21
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pycaffe.errors import DataError, LayerError
-from pycaffe.layers._detection_files import DetectionFiles, detection_files, image_boxes
+from pycaffe.layers._detection_files import DetectionFiles, detection_files
+from pycaffe.layers._output_boxes import output_boxes
 from pycaffe.proto.schema import ResizeParameter, SaveOutputParameter
 from tests.net.nets import data, layer, net_of
 
@@ -106,12 +107,12 @@ def resize(mode: str, **fields: int) -> ResizeParameter:
 )
 def test_boxes_in_pixels(param, want) -> None:
     boxes = np.array([[0.25, 0.2, 1.2, 0.8]], np.float32)
-    np.testing.assert_allclose(image_boxes(boxes, 100, 200, param), [want], rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(output_boxes(boxes, (100, 200), param)[0], [want], rtol=1e-6, atol=1e-4)
 
 
 def test_padding_at_the_sides() -> None:
     boxes = np.array([[0.25, 0.1, 0.5, 1]], np.float32)  # 100 x 200 takes the middle half of the width
-    got = image_boxes(boxes, 200, 100, resize("FIT_LARGE_SIZE_AND_PAD"))
+    got = output_boxes(boxes, (200, 100), resize("FIT_LARGE_SIZE_AND_PAD"))[0]
     np.testing.assert_allclose(got, [[0, 20, 50, 200]], atol=1e-4)
 
 
@@ -127,7 +128,7 @@ def test_bad_inputs(param, tmp_path: pathlib.Path) -> None:
     with pytest.raises(LayerError, match="Cannot find label: 9 in the label map"):
         DetectionFiles(param, 0).add(rows((0, 9, 1, 0, 0, 1, 1)))
     with pytest.raises(LayerError, match="resize_height > 0"):
-        image_boxes(np.zeros((1, 4)), 10, 10, ResizeParameter(resize_mode="WARP"))
+        output_boxes(np.zeros((1, 4)), (10, 10), ResizeParameter(resize_mode="WARP"))
     param.num_test_image = 4
     with pytest.raises(LayerError, match=r"num_test_image_ <= names_.size\(\) \(4 vs. 3\)"):
         DetectionFiles(param, 0)

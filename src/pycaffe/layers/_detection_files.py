@@ -12,15 +12,13 @@ import os
 import re
 from typing import Any
 
-import numpy as np
-
 from pycaffe.data.label_map import names_by_label, read_label_map
 from pycaffe.errors import DataError, LayerError
-from pycaffe.layers._boxes import Array, clip_boxes
+from pycaffe.layers._boxes import Array
+from pycaffe.layers._output_boxes import output_boxes, read_image_sizes
 
-__all__ = ["DetectionFiles", "detection_files", "image_boxes"]
+__all__ = ["DetectionFiles", "detection_files"]
 
-FIT_SMALL_SIZE, FIT_LARGE_SIZE_AND_PAD = 2, 3  # ResizeParameter.Resize_mode; WARP is 1
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 logger = logging.getLogger("pycaffe.layers.detection_output")
 
@@ -48,7 +46,7 @@ class DetectionFiles:
         self.resize = param.resize_param if param.HasField("resize_param") else None
         self.labels = names_by_label(read_label_map(param.label_map_file), strict=True)
         self.background = background
-        self.images = _names_and_sizes(param.name_size_file)
+        self.images = read_image_sizes(param.name_size_file)
         self.count = param.num_test_image if param.HasField("num_test_image") else len(self.images)
         if not 0 < self.count <= len(self.images):
             raise LayerError(f"Check failed: num_test_image_ <= names_.size() ({self.count} vs. {len(self.images)}).")
@@ -58,7 +56,7 @@ class DetectionFiles:
     def add(self, rows: Array) -> None:
         """Takes one image's rows (n, 7) of the layer's top."""
         name, height, width = self.images[self.seen]
-        boxes = image_boxes(rows[:, 3:], height, width, self.resize)
+        boxes, _ = output_boxes(rows[:, 3:], (height, width), self.resize)
         for row, box in zip(rows, boxes):
             label = int(row[1])
             if label not in self.labels:
@@ -103,35 +101,6 @@ class DetectionFiles:
                 file.write(text)
         except OSError as error:
             raise DataError(f"Failed to write detections to {path!r}: {error}.") from error
-
-
-def image_boxes(boxes: Array, height: int, width: int, resize: Any) -> Array:
-    """Boxes in pixels of the image as it was before its resizing, within its borders (bbox_util.cpp, OutputBBox)."""
-    scale = np.array([width, height, width, height], np.float64)
-    boxes = boxes.astype(np.float64)
-    mode = resize.resize_mode if resize is not None else None
-    if mode is not None and not (resize.height and resize.width):
-        raise LayerError(f"Check failed: resize_height > 0 ({resize.height} vs. 0), and width {resize.width}.")
-    if mode == FIT_SMALL_SIZE and resize.height_scale and resize.width_scale:
-        scaled = boxes * np.array([resize.width_scale, resize.height_scale] * 2, np.float64)
-        limited: Array = np.clip(scaled, 0, scale)
-        return limited
-    if mode == FIT_LARGE_SIZE_AND_PAD:
-        aspect, target = width / height, resize.width / resize.height
-        high, wide = (target / aspect, 1.0) if aspect > target else (1.0, aspect / target)  # the part without padding
-        share = np.array([wide, high, wide, high])
-        boxes = (boxes - (1 - share) / 2) / share
-    return clip_boxes(boxes) * scale
-
-
-def _names_and_sizes(path: str) -> list[tuple[str, int, int]]:
-    """The lines `name height width` of a file."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            words = file.read().split()
-        return [(words[i], int(words[i + 1]), int(words[i + 2])) for i in range(0, len(words) - 2, 3)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"Failed to open name size file: {path}. {error}.") from error
 
 
 def _number(text: str) -> str | int | float:

@@ -15,8 +15,8 @@ __all__ = ["output_boxes", "pixel_overlaps", "read_image_sizes"]
 FIT_SMALL_SIZE, FIT_LARGE_SIZE_AND_PAD = 2, 3  # ResizeParameter.Resize_mode; WARP is 1
 
 
-def read_image_sizes(path: str) -> list[tuple[int, int]]:
-    """(height, width) by line `name height width` of a name_size_file.
+def read_image_sizes(path: str) -> list[tuple[str, int, int]]:
+    """(name, height, width) by line of a name_size_file.
 
     Raises:
         DataError: it cannot be read, or a line is another.
@@ -28,7 +28,7 @@ def read_image_sizes(path: str) -> list[tuple[int, int]]:
             continue
         if len(words) != 3 or not (words[1].isdecimal() and words[2].isdecimal()):
             raise DataError(f"{path}:{number}: {line!r} is not `name height width`.")
-        sizes.append((int(words[1]), int(words[2])))
+        sizes.append((words[0], int(words[1]), int(words[2])))
     return sizes
 
 

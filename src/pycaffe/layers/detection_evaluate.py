@@ -133,7 +133,8 @@ class DetectionEvaluateLayer(HostLayer):
     def _overlaps(self, found: Array, objects: Array) -> Array:
         if not self.sizes:
             return jaccard_overlaps(found, objects)
-        size = self.sizes[self._place]
+        _, height, width = self.sizes[self._place]
+        size = (height, width)
         return pixel_overlaps(*output_boxes(found, size, self.resize), *output_boxes(objects, size, self.resize))
 
     def state(self) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pycaffe import rng
-from pycaffe.data import convert_imageset as module
-from pycaffe.data import datum_to_array, open_database, parse_datum
+from pycaffe.data import datum_to_array, listed_records, open_database, parse_datum
 from pycaffe.data.convert_imageset import ImageFormat, convert_imageset
 from pycaffe.data.open_database import LEVELDB, LMDB
 from pycaffe.errors import DataError
@@ -85,7 +84,7 @@ def test_an_image_that_cannot_be_read_is_logged_and_left_out(lines: pytest.LogCa
 
 
 def test_progress_and_shuffle(lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROGRESS", 3)
+    monkeypatch.setattr(listed_records, "PROGRESS", 3)
     rng.seed(1)
     convert_imageset("", "list.txt", "own", shuffle=True)
     assert [record.getMessage() for record in lines.records] == [

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 from pycaffe.data.annotation_files import READERS, add_annotations
-from pycaffe.data.convert_imageset import ImageFormat, StoredImage, check_alike, store_image
-from pycaffe.data.database_writer import DatabaseWriter
+from pycaffe.data.convert_imageset import ImageFormat, StoredImage, store_image
 from pycaffe.data.image_list import read_image_list, read_lines
 from pycaffe.data.label_map import labels_by_name, read_label_map
+from pycaffe.data.listed_records import Record, ToolLog, write_listed_records
 from pycaffe.errors import DataError, InputError
 from pycaffe.proto import schema
-from pycaffe.rng import child_generator
-from pycaffe.threads import available_cores
 
 __all__ = ["AnnotationFormat", "convert_annoset"]
 
-PROGRESS = 1000  # images between two log lines
 BBOX = 0  # AnnotatedDatum.AnnotationType
 NO_LABEL = -1
 logger = logging.getLogger(__name__)
+LOG = ToolLog(logger, "convert_annoset.cpp", shuffling=118, total=121, encode_type=124, progress=195, end=201)
 
 
 class AnnotationFormat(NamedTuple):
@@ -76,31 +72,22 @@ def convert_annoset(
         MissingExtra: OpenCV, `lmdb` or `plyvel` is not installed.
     """
     lines, labels = _read_list(list_file, annotation_format)
-    if shuffle:
-        _log("Shuffling data", 118)
-        lines = [lines[index] for index in child_generator().permutation(len(lines))]
-    _log(f"A total of {len(lines)} images.", 121)
-    if image_format.encode_type and not image_format.encoded:
-        _log("encode_type specified, assuming encoded=true.", 124)
-    with DatabaseWriter(path, backend) as writer:
-        size: tuple[int, ...] | None = None
-        stored = _read_all(root_folder, lines, annotation_format, image_format, labels)
-        for number, ((name, _), result) in enumerate(zip(lines, stored)):
-            if isinstance(result, InputError):
-                logger.warning(f"Failed to read {name}. {result}", extra={"place": "convert_annoset.cpp:170"})
-                continue
-            record, shape = result
-            size = size or shape
-            if check_size:
-                check_alike(name, shape, size)
-            writer.put(f"{number:08d}_{name}".encode(errors="surrogateescape"), record)
-            if writer.count % PROGRESS == 0:
-                _log(f"Processed {writer.count} files.", 195)
-        if writer.count == 0:
-            raise DataError(f"None of the {len(lines)!r} images that {list_file!r} names could be read.")
-    if writer.count % PROGRESS:
-        _log(f"Processed {writer.count} files.", 201)
-    return writer.count
+    return write_listed_records(
+        list_file,
+        lines,
+        path,
+        partial(_record, root_folder, annotation_format.label_type, image_format, labels),
+        _log_failure,
+        LOG,
+        assumes_encoded=bool(image_format.encode_type) and not image_format.encoded,
+        backend=backend,
+        shuffle=shuffle,
+        check_size=check_size,
+    )
+
+
+def _log_failure(name: str, error: InputError) -> None:
+    logger.warning(f"Failed to read {name}. {error}", extra={"place": f"{LOG.file}:170"})
 
 
 Line = tuple[str, int | str]
@@ -127,35 +114,12 @@ def _read_list(list_file: str, annotations: AnnotationFormat) -> tuple[list[Line
     return lines, labels
 
 
-Record = tuple[Any, tuple[int, ...]]
-"""An AnnotatedDatum and the shape (H, W, C) of its image."""
-
-
-def _read_all(
-    root_folder: str,
-    lines: list[Line],
-    annotations: AnnotationFormat,
-    image_format: ImageFormat,
-    labels: dict[str, int],
-) -> Iterator[Record | InputError]:
-    """The record of each line, in order, read on several threads; as many lines at a time as are logged together."""
-    read = partial(_read, root_folder, annotations.label_type, image_format, labels)
-    with ThreadPoolExecutor(available_cores()) as threads:
-        for start in range(0, len(lines), PROGRESS):
-            yield from threads.map(read, lines[start : start + PROGRESS])
-
-
-def _read(
-    root_folder: str, label_type: str, image_format: ImageFormat, labels: dict[str, int], line: Line
-) -> Record | InputError:
+def _record(root_folder: str, label_type: str, image_format: ImageFormat, labels: dict[str, int], line: Line) -> Record:
     """ReadRichImageToAnnotatedDatum of io.cpp."""
     name, second = line
     detection = isinstance(second, str)
-    try:
-        label = NO_LABEL if isinstance(second, str) else second
-        stored = store_image(root_folder, name, label, image_format, "convert_annoset.cpp:146")
-    except InputError as error:
-        return error
+    label = NO_LABEL if isinstance(second, str) else second
+    stored = store_image(root_folder, name, label, image_format, f"{LOG.file}:146")
     record = schema.AnnotatedDatum(datum=_with_shape(stored))
     if detection:
         record.type = BBOX
@@ -164,15 +128,11 @@ def _read(
             add_annotations(record, annotation, label_type, stored.original, labels)
         else:
             text = f"{annotation} does not exist: {name} is stored without objects."
-            logger.warning(text, extra={"place": "convert_annoset.cpp:166"})
-    return record, stored.shape
+            logger.warning(text, extra={"place": f"{LOG.file}:166"})
+    return Record(record, stored.shape)
 
 
 def _with_shape(stored: StoredImage) -> Any:
     """The Datum, which in the fork says an encoded image's shape, too."""
     stored.datum.height, stored.datum.width, stored.datum.channels = stored.shape
     return stored.datum
-
-
-def _log(message: str, line: int) -> None:
-    logger.info(message, extra={"place": f"convert_annoset.cpp:{line}"})

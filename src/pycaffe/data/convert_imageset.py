@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pycaffe.data.database_writer import DatabaseWriter
 from pycaffe.data.image_list import read_image_list
+from pycaffe.data.listed_records import Record, ToolLog, write_listed_records
 from pycaffe.errors import DataError, InputError
 from pycaffe.images.decode import decode, load_cv2, read_source
 from pycaffe.proto import schema
-from pycaffe.rng import child_generator
-from pycaffe.threads import available_cores
 
-__all__ = ["ImageFormat", "StoredImage", "check_alike", "convert_imageset", "store_image"]
+__all__ = ["ImageFormat", "StoredImage", "convert_imageset", "store_image"]
 
-PROGRESS = 1000  # images between two log lines
 logger = logging.getLogger(__name__)
+LOG = ToolLog(logger, "convert_imageset.cpp", shuffling=86, total=89, encode_type=92, progress=147, end=153)
 
 
 class ImageFormat(NamedTuple):
     """How images are stored.
 
     Attributes:
-        resize_height, resize_width: 0 for as it is; both are needed.
+        resize_height, resize_width: 0 or less for as it is; both are needed.
         gray: one channel of luminance instead of three.
         encoded: an image file instead of pixels: the file as it is, or anew where the image is resized or `encode_type`
             is another one. As in the original a file that is stored as it is keeps its colours, whatever `gray` says;
@@ -60,7 +56,7 @@ class ImageFormat(NamedTuple):
 
     def resizes(self) -> bool:
         """Whether any of the sizes is given."""
-        return any((self.resize_height, self.resize_width, self.min_dim, self.max_dim))
+        return max(self.resize_height, self.resize_width, self.min_dim, self.max_dim) > 0
 
 
 class StoredImage(NamedTuple):
@@ -100,57 +96,27 @@ def convert_imageset(
             differ.
         MissingExtra: OpenCV, `lmdb` or `plyvel` is not installed.
     """
-    lines = read_image_list(list_file)
-    if shuffle:
-        _log("Shuffling data", 86)
-        lines = [lines[index] for index in child_generator().permutation(len(lines))]
-    _log(f"A total of {len(lines)} images.", 89)
-    if image_format.encode_type and not image_format.encoded:
-        _log("encode_type specified, assuming encoded=true.", 92)
-    with DatabaseWriter(path, backend) as writer:
-        size: tuple[int, ...] | None = None
-        for number, ((name, _), stored) in enumerate(zip(lines, _read_all(root_folder, lines, image_format))):
-            if isinstance(stored, InputError):
-                text = f"Could not open or find file {root_folder + name}. {stored}"
-                logger.error(text, extra={"place": "io.cpp:80"})
-                continue
-            size = size or stored.shape
-            if check_size:
-                check_alike(name, stored.shape, size)
-            writer.put(f"{number:08d}_{name}".encode(errors="surrogateescape"), stored.datum)
-            if writer.count % PROGRESS == 0:
-                _log(f"Processed {writer.count} files.", 147)
-        if writer.count == 0:
-            raise DataError(f"None of the {len(lines)!r} images that {list_file!r} names could be read.")
-    if writer.count % PROGRESS:
-        _log(f"Processed {writer.count} files.", 153)
-    return writer.count
+    return write_listed_records(
+        list_file,
+        read_image_list(list_file),
+        path,
+        partial(_record, root_folder, image_format),
+        partial(_log_failure, root_folder),
+        LOG,
+        assumes_encoded=bool(image_format.encode_type) and not image_format.encoded,
+        backend=backend,
+        shuffle=shuffle,
+        check_size=check_size,
+    )
 
 
-def check_alike(name: str, shape: tuple[int, ...], first: tuple[int, ...]) -> None:
-    """Raises DataError where an image has another shape than the first one."""
-    if shape != first:
-        raise DataError(
-            f"Incorrect data field size {np.prod(shape)}. Image {name!r} has the shape {shape!r}, the first one "
-            f"{first!r}."
-        )
+def _record(root_folder: str, image_format: ImageFormat, line: tuple[str, int]) -> Record:
+    stored = store_image(root_folder, *line, image_format, f"{LOG.file}:117")
+    return Record(stored.datum, stored.shape)
 
 
-def _read_all(
-    root_folder: str, lines: list[tuple[str, int]], image_format: ImageFormat
-) -> Iterator[StoredImage | InputError]:
-    """The Datum of each line, in order, read on several threads; as many lines at a time as are logged together."""
-    read = partial(_read, root_folder, image_format)
-    with ThreadPoolExecutor(available_cores()) as threads:
-        for start in range(0, len(lines), PROGRESS):
-            yield from threads.map(read, lines[start : start + PROGRESS])
-
-
-def _read(root_folder: str, image_format: ImageFormat, line: tuple[str, int]) -> StoredImage | InputError:
-    try:
-        return store_image(root_folder, line[0], line[1], image_format, "convert_imageset.cpp:117")
-    except InputError as error:
-        return error
+def _log_failure(root_folder: str, name: str, error: InputError) -> None:
+    logger.error(f"Could not open or find file {root_folder + name}. {error}", extra={"place": "io.cpp:80"})
 
 
 def store_image(root_folder: str, name: str, label: int, image_format: ImageFormat, place: str) -> StoredImage:
@@ -195,7 +161,3 @@ def _encode(image: npt.NDArray[np.uint8], encoding: str) -> bytes:
     if not done:
         raise DataError(f"OpenCV cannot write images of type {encoding!r}.")
     return bytes(data.tobytes())
-
-
-def _log(message: str, line: int) -> None:
-    logger.info(message, extra={"place": f"convert_imageset.cpp:{line}"})

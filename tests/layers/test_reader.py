@@ -109,6 +109,27 @@ def test_a_restored_reader_goes_on_bit_for_bit(layer_type: str, taken: int, no_t
     np.testing.assert_equal(batches(net, 6), want)
 
 
+@pytest.mark.parametrize("layer_type", AHEAD)
+def test_chosen_batches_are_those_of_a_reader_of_all(layer_type: str, no_threads_left: None) -> None:
+    rng.seed(1)
+    want = batches(reader(layer_type)[0], 9)
+    rng.seed(1)
+    net, layer = reader(layer_type)
+    batches(net, 2)
+    layer.choose(iter([12, 15, 16]), position=12)
+    np.testing.assert_equal(batches(net, 2), [want[2], want[5]])
+    place = json.loads(json.dumps(layer.state()))
+    assert place["position"] == 16
+    np.testing.assert_equal(batches(net, 1), [want[6]])
+    rng.seed(2)
+    other, other_layer = reader(layer_type)
+    other_layer.restore(place["source"])
+    np.testing.assert_equal(batches(other, 3), want[6:9])
+    layer.restore(place)
+    layer.choose(iter([0, 2]), position=0)
+    np.testing.assert_equal(batches(net, 2), [want[6], want[8]])
+
+
 @pytest.mark.parametrize("layer_type", LAYERS)
 def test_a_state_of_something_else_is_an_error_and_changes_nothing(layer_type: str, no_threads_left: None) -> None:
     rng.seed(1)

@@ -38,6 +38,10 @@ class BatchSource(ABC):
     def plan(self) -> Any:
         """What the next batch consists of. Never runs on two threads at once."""
 
+    def skip(self) -> None:
+        """Passes the next batch over; nothing of it is decoded."""
+        self.plan()
+
     @abstractmethod
     def make(self, plan: Any) -> Batch:
         """The batch of a plan. Runs on several threads at once: it must not change the source."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pycaffe.blob import Blob, Shape
+from pycaffe.data.chosen_batches import ChosenBatches
 from pycaffe.data.prefetch import BatchSource, Prefetcher
 from pycaffe.errors import DataError
 from pycaffe.layers._base import HostLayer
@@ -59,8 +60,8 @@ class PrefetchingLayer(ReaderLayer):
 
     def set_up_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.num_top = len(top)
-        source, shapes = self.open_source()
-        self._batches = Prefetcher(source, self.layer_param.data_param.prefetch)
+        self._source, shapes = self.open_source()
+        self._batches = Prefetcher(self._source, self.layer_param.data_param.prefetch)
         for blob, shape in zip(top, shapes):
             blob.reshape(*shape)
 
@@ -68,6 +69,16 @@ class PrefetchingLayer(ReaderLayer):
         for blob, array in zip(top, self._batches.next()):
             blob.reshape(*array.shape)
             blob.data_storage.put(array)
+
+    def choose(self, numbers: Iterator[int], position: int = 0) -> None:
+        """From here on gives only the batches of these numbers, which rise; the one that is due now has `position`.
+
+        `state` then holds `position`, the number of the batch after the last one given, and `source`, the state that a
+        reader of all batches has there.
+        """
+        self._batches.restore(self._batches.state())  # what was read ahead comes again
+        chosen = ChosenBatches(self._source, numbers, position)
+        self._batches = Prefetcher(chosen, self.layer_param.data_param.prefetch)
 
     def state(self) -> dict[str, Any]:
         return self._batches.state()

@@ -1,0 +1,91 @@
+"""What a run by all-reduce reports to the process that started it, and what that asks of the run.
+
+    worker of rank 0 ── begin, report, fail ──▶ Journal ── take ──▶ the user's process
+                     ◀── asked, newest snapshot ──      ◀── ask ──
+
+Ray Train starts all workers anew when one dies. Each such attempt has a number, and what an earlier attempt still
+reports is refused: on a node that was cut off, its rank 0 may live on. No Ray in here; an actor holds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pycaffe.errors import CaffeError
+
+__all__ = ["Journal", "Report"]
+
+
+@dataclass
+class Report:
+    """What has happened since the report before.
+
+    Attributes:
+        records: log records, as `logging.makeLogRecord` takes them.
+        losses: (iteration, its loss), in order.
+        snapshots: the names of solver states that were written.
+        outcome: parameters by layer and the iteration that was reached, at the end.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
+    outcome: tuple[dict[str, list[Any]], int] | None = None
+
+    def add(self, other: Report) -> None:
+        """Takes a later report in."""
+        self.records += other.records
+        self.losses += other.losses
+        self.snapshots += other.snapshots
+        self.outcome = other.outcome or self.outcome
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.losses or self.snapshots or self.outcome)
+
+
+class Journal:
+    """The state of one run.
+
+    Args:
+        snapshot: the solver state that the run goes on from, or an empty string.
+    """
+
+    def __init__(self, snapshot: str) -> None:
+        self._snapshot = snapshot
+        self._attempt = 0
+        self._report = Report()
+        self._asked: list[int] = []
+        self._failure: CaffeError | None = None
+
+    def begin(self) -> tuple[int, str]:
+        """A new attempt: its number, from 1, and the solver state to go on from, or an empty string."""
+        self._attempt += 1
+        return self._attempt, self._snapshot
+
+    def report(self, attempt: int, report: Report) -> list[int]:
+        """Takes a report; returns the values of the actions that were asked for since."""
+        if attempt != self._attempt:
+            return []
+        self._report.add(report)
+        if report.snapshots:
+            self._snapshot = report.snapshots[-1]
+        asked, self._asked = self._asked, []
+        return asked
+
+    def ask(self, action: int) -> None:
+        """Asks rank 0 for an action (`Action.value`)."""
+        self._asked.append(action)
+
+    def fail(self, error: CaffeError) -> None:
+        """Notes an error that would come again in another attempt; the first counts."""
+        self._failure = self._failure or error
+
+    def failure(self) -> CaffeError | None:
+        """The error that ends the run."""
+        return self._failure
+
+    def take(self) -> tuple[int, Report]:
+        """The attempt's number, and what was reported since the last time."""
+        report, self._report = self._report, Report()
+        return self._attempt, report

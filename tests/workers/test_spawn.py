@@ -18,7 +18,7 @@ from pycaffe import Pool, WorkerDied
 from pycaffe.errors import ProtoError
 from pycaffe.workers import processes
 from tests.workers import faults
-from tests.workers.forked_pool import nothing_left_behind
+from tests.workers.forked_pool import await_end, nothing_left_behind
 from tests.workers.tiny_net import expected_scores, write_tiny_net
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -79,6 +79,32 @@ def test_threads_of_a_worker(net: tuple[str, str]) -> None:
     threads, command = result.outputs
     assert threads == "2"
     assert "worker import main" in command
+
+
+PARENT = """
+import ctypes, sys
+from pycaffe import Pool
+def hang(item):
+    with open(item, "wb") as file:
+        file.write(b"x")
+    ctypes.PyDLL(None).sleep(1000)
+pool = Pool(*sys.argv[1:3], workers=1, threads_per_worker=2, preprocess=hang)
+future = pool.submit(sys.argv[3])
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_hangs_with_the_interpreters_lock_ends_with_its_parent(
+    net: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", PARENT, *net, pipe], stdin=subprocess.PIPE) as parent:
+        pipe.read_bytes()
+        (worker,) = psutil.Process(parent.pid).children()
+        process = os.pidfd_open(worker.pid)
+        parent.kill()
+        await_end(process, 1.0)
 
 
 def loaded_openvino(outputs: Any) -> tuple[bool, Any]:

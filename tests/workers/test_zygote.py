@@ -178,24 +178,28 @@ def test_where_something_starts_threads_workers_are_fresh_processes(tmp_path: pa
 # -- deaths of the parent
 
 PARENT = """
-import sys, pathlib
+import os, pathlib, signal, sys
 from tests.workers import forked_pool as t
 pool = t.ForkedPool(pathlib.Path(sys.argv[1]))
 workers = [pool.ready(), pool.ready()]
 workers[0].send(t.RunBatch([0], ["hang with the interpreter's lock"]))
-print(pool.zygote.pid, *[worker.pid for worker in workers], flush=True)
+processes = [pool.zygote.pid, *[worker.pid for worker in workers]]
+"""
+TELL = """
+print(*processes, flush=True)
 sys.stdin.read()
 """
+STOPPED = "for process in processes: os.kill(process, signal.SIGSTOP)"
+WITHOUT_A_ZYGOTE = "os.kill(processes.pop(0), signal.SIGKILL)"
 PARENT_OF_A_LOADING_ZYGOTE = """
-import sys, pathlib, os, select
+import sys, pathlib, os
 from tests.workers import forked_pool as t
 from tests.workers.test_zygote import tell_and_hang
 read, write = os.pipe()
 pool = t.ForkedPool(pathlib.Path(sys.argv[1]), preprocess=t.Unpickles(tell_and_hang, f"/proc/{os.getpid()}/fd/{write}"))
 pool.start()
 os.read(read, 1)
-print(pool.zygote.pid, flush=True)
-sys.stdin.read()
+processes = [pool.zygote.pid]
 """
 
 
@@ -205,18 +209,27 @@ def tell_and_hang(path: str) -> None:
     ctypes.PyDLL(None).sleep(1000)
 
 
-@pytest.mark.parametrize("script", [PARENT, PARENT_OF_A_LOADING_ZYGOTE])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        (PARENT, signal.SIGKILL),
+        (PARENT, signal.SIGSEGV),
+        (PARENT + STOPPED, signal.SIGKILL),
+        (PARENT + WITHOUT_A_ZYGOTE, signal.SIGKILL),
+        (PARENT_OF_A_LOADING_ZYGOTE, signal.SIGKILL),
+    ],
+    ids=["SIGKILL", "SIGSEGV", "all of them stopped", "the zygote dead", "the zygote loading"],
+)
 def test_nothing_outlives_a_parent_that_is_killed(tmp_path: pathlib.Path, script: str, number: int) -> None:
-    """Not even a worker that hangs with the interpreter's lock, or a zygote that hangs while it loads the net."""
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    """Within a second, not even a worker that hangs with the interpreter's lock, or a zygote while it loads the net."""
+    command = [sys.executable, "-c", script + TELL, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         processes = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]
         assert processes
         parent.send_signal(number)
         for process in processes:
-            await_end(process, 5.0)  # a second, on a machine that has nothing else to do
+            await_end(process, 1.0)
 
 
 def test_a_child_that_the_user_forks_keeps_nothing_alive(pool: ForkedPool) -> None:

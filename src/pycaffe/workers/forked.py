@@ -23,6 +23,7 @@ from multiprocessing import spawn
 from multiprocessing.connection import wait
 from typing import Any
 
+from pycaffe.workers.lifeline import Lifeline, another_end, bind
 from pycaffe.workers.messages import Failed, Ready, Settings, Unreadable, picklable_error
 from pycaffe.workers.pipe_end import PipeEnd
 from pycaffe.workers.spawn import one_thread_environment
@@ -53,7 +54,12 @@ class Zygote:
         self._failures = 0
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._launch()
+            self._lifeline = Lifeline()
+            try:
+                self._launch()
+            except BaseException:
+                self._lifeline.close()
+                raise
         except BaseException:
             os.close(self._file)
             raise
@@ -82,20 +88,23 @@ class Zygote:
         self._loaded = False
         try:
             self._control.setblocking(False)
-            copy = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY)  # with a position of its own
-            try:
+            with contextlib.ExitStack() as stack:
+                copy = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY)  # with a position of its own
+                stack.callback(os.close, copy)
+                end = another_end(self._lifeline.end)
+                if end is not None:
+                    stack.callback(os.close, end)
                 code = f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = {sys.argv!r}\n"
-                code += f"from pycaffe.workers.zygote import main; main({theirs.fileno()}, {copy})"
+                code += f"from pycaffe.workers.zygote import main; main({theirs.fileno()}, {copy}, {end})"
                 flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
                 with _interrupts_blocked():
                     self._process = subprocess.Popen(
                         [os.fsdecode(spawn.get_executable()), *flags, "-c", code],
                         env=one_thread_environment(),
                         stdin=subprocess.DEVNULL,
-                        pass_fds=(theirs.fileno(), copy),
+                        pass_fds=[each for each in (theirs.fileno(), copy, end) if each is not None],
                     )
-            finally:
-                os.close(copy)
+                bind(end, self._process.pid)
         except BaseException:
             self._control.close()
             raise
@@ -200,7 +209,10 @@ class Zygote:
     def close(self) -> None:
         """Ends the zygote, and the workers that are still there. Repeatable."""
         _zygotes.discard(self)
+        if not self._loaded:  # it does not look at its socket yet
+            self._lifeline.close()
         self._reap()
+        self._lifeline.close()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -34,5 +34,6 @@ class ProcessSource:
 
     def close(self) -> None:
         """Ends the zygote."""
+        self._spawn.close()
         if self._zygote is not None:
             self._zygote.close()

@@ -17,6 +17,7 @@ from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pycaffe.workers.lifeline import Lifeline, another_end, bind
 from pycaffe.workers.messages import Settings, Unreadable, picklable_error
 from pycaffe.workers.pipe_end import PipeEnd
 from pycaffe.workers.transport import SharedMemory, Transport, memory_file
@@ -47,19 +48,24 @@ class SpawnSource:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lifeline: Lifeline | None = None
 
     def start(self, number: int, device: str) -> SpawnedWorker:
         """A new worker; see `WorkerSource`."""
-        return SpawnedWorker(dataclasses.replace(self._settings, device=device))
+        if self._lifeline is None:
+            self._lifeline = Lifeline()
+        return SpawnedWorker(dataclasses.replace(self._settings, device=device), self._lifeline.end)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Ends what is left."""
+        if self._lifeline is not None:
+            self._lifeline.close()
 
 
 class SpawnedWorker:
     """A process and the pool's end of its pipe; see `WorkerHandle`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lifeline: int | None) -> None:
         ours, theirs = socket.socketpair()
         self._pipe = PipeEnd(ours)
         self._transport = Transport()
@@ -67,7 +73,7 @@ class SpawnedWorker:
         self._ended = False
         memory = memory_file()
         try:
-            self._process = start_process(theirs, memory, settings.threads)
+            self._process = start_process(theirs, memory, settings.threads, lifeline)
             if memory is not None:
                 self._transport = Transport(SharedMemory(memory, 0))
         except BaseException:
@@ -139,13 +145,16 @@ class SpawnedWorker:
             return self._process.wait()
 
 
-def start_process(theirs: socket.socket | Connection, memory: int | None, threads: int) -> subprocess.Popen[bytes]:
+def start_process(
+    theirs: socket.socket | Connection, memory: int | None, threads: int, lifeline: int | None
+) -> subprocess.Popen[bytes]:
     """A Python of its own, with this one's module path, that runs `worker.main` at the other end of the pipe.
 
-    It inherits a blocked SIGINT from the pool's thread, until it ignores it.
+    It inherits a blocked SIGINT from the pool's thread, until it ignores it. It does not outlive the pool whose
+    `lifeline` this is.
     """
-    handle = theirs.fileno()
-    inherited: dict[str, Any] = {"pass_fds": [handle] if memory is None else [handle, memory]}
+    handle, end = theirs.fileno(), another_end(lifeline)
+    inherited: dict[str, Any] = {"pass_fds": [each for each in (handle, memory, end) if each is not None]}
     if sys.platform == "win32":
         os.set_handle_inheritable(handle, True)
         inherited = {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})}
@@ -155,9 +164,15 @@ def start_process(theirs: socket.socket | Connection, memory: int | None, thread
         f"from pycaffe.workers.worker import main; main(Connection({handle}), {memory})"
     )
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return subprocess.Popen(
-        [os.fsdecode(spawn.get_executable()), *flags, "-c", code],
-        stdin=subprocess.DEVNULL,
-        env=one_thread_environment(threads),
-        **inherited,
-    )
+    try:
+        process = subprocess.Popen(
+            [os.fsdecode(spawn.get_executable()), *flags, "-c", code],
+            stdin=subprocess.DEVNULL,
+            env=one_thread_environment(threads),
+            **inherited,
+        )
+        bind(end, process.pid)
+    finally:
+        if end is not None:
+            os.close(end)
+    return process

@@ -10,15 +10,13 @@ It is a Python of its own, not a fork of the pool's process: whatever threads th
 fork copies no lock that somebody holds. The libraries are told so by their environment, before they are loaded. Where
 something has started a thread nevertheless (a Python layer, a module of `preprocess`), workers are fresh processes.
 
-Nothing outlives the pool. When its end of the socket closes, however it ended, the zygote kills the workers and goes;
-while it loads the net and does not look, by SIGIO, whose default is the end of the process. A worker also sees the end
-of its own pipe, so that it goes even if its zygote was killed before.
+Nothing outlives the pool. When that closes its end of the socket, the zygote kills the workers and goes. When the
+pool's process ends, however it does, the kernel kills them all; see lifeline.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 import pickle
@@ -29,10 +27,11 @@ import socket
 import sys
 import traceback
 from collections import deque
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pycaffe.workers.extents import all_pieces
+from pycaffe.workers.lifeline import another_end, bind
 from pycaffe.workers.spawn import start_process
 from pycaffe.workers.transport import SharedMemory, Transport
 from pycaffe.workers.worker import ignore_interrupts, serve
@@ -87,40 +86,27 @@ class Died(NamedTuple):
     status: int
 
 
-def main(control: int, settings: int) -> NoReturn:
+def main(control: int, settings: int, lifeline: int | None) -> NoReturn:
     """The life of the zygote.
 
     Args:
         control: descriptor of its end of the socket.
         settings: descriptor of a file with the packed Settings.
+        lifeline: descriptor of the end that it holds; see lifeline.py.
     """
     status = 1
     try:
         ignore_interrupts()
         pool = socket.socket(fileno=control)
-        _end_with(pool, True)
         loaded = _load(pool, settings)
         if loaded is not None:
-            _Zygote(pool, *loaded).run()
+            _Zygote(pool, lifeline, *loaded).run()
         status = 0
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
-
-
-def _end_with(pool: socket.socket, wanted: bool) -> None:
-    """Whether the end of the pool ends this process at once, by SIGIO; so would a message, but none is sent yet."""
-    fcntl.fcntl(pool, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(pool, fcntl.F_GETFL)
-    fcntl.fcntl(pool, fcntl.F_SETFL, flags | os.O_ASYNC if wanted else flags & ~os.O_ASYNC)
-    if wanted and _readable(pool):  # it ended before
-        os._exit(0)
-
-
-def _readable(end: socket.socket) -> bool:
-    return bool(wait([end], 0))
 
 
 def _load(pool: socket.socket, file: int) -> tuple[Runner, bool] | None:
@@ -143,7 +129,6 @@ def _load(pool: socket.socket, file: int) -> tuple[Runner, bool] | None:
             pool.send(report)
         return None
     release_before_fork()
-    _end_with(pool, False)
     with contextlib.suppress(OSError):
         pool.send(pickle.dumps(Loaded()))
     return runner, settings.tell_steps
@@ -177,8 +162,9 @@ def _threads() -> int:
 class _Zygote:
     """Waits for requests and for deaths. It never waits for the pool: what its socket does not take stays here."""
 
-    def __init__(self, pool: socket.socket, runner: Runner, tell_steps: bool) -> None:
+    def __init__(self, pool: socket.socket, lifeline: int | None, runner: Runner, tell_steps: bool) -> None:
         self._pool = pool
+        self._lifeline = lifeline
         self._runner, self._tell_steps = runner, tell_steps
         self._workers: set[int] = set()
         self._reports: deque[tuple[bytes, list[int]]] = deque()
@@ -238,7 +224,7 @@ class _Zygote:
 
     def _start_fresh(self, descriptors: list[int]) -> int:
         with socket.socket(fileno=os.dup(descriptors[0])) as end:
-            process = start_process(end, descriptors[1] if len(descriptors) > 1 else None, 1)
+            process = start_process(end, descriptors[1] if len(descriptors) > 1 else None, 1, self._lifeline)
         process.returncode = 0  # `_reap` waits for it
         return process.pid
 
@@ -246,6 +232,7 @@ class _Zygote:
         """The life of a worker."""
         status = 1
         try:
+            bind(another_end(self._lifeline), os.getpid())
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in (self._woken, self._wake, self._pool.detach()):

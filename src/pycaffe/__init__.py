@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pycaffe.cv2dnn import read_net_from_caffe
     from pycaffe.errors import (
         CaffeError,
+        ClusterError,
         DataError,
         DeviceError,
         DuplicateTop,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CaffeError",
+    "ClusterError",
     "DataError",
     "DeviceError",
     "DuplicateTop",

@@ -18,6 +18,7 @@
     ├── PoolError                  a pool cannot go on
     │   ├── ItemTimeout
     │   └── WorkerDied
+    ├── ClusterError               a cluster cannot be joined, or cannot go on
     └── MissingExtra (ImportError) an optional library is not installed
 
 Where original Caffe aborts the process (CHECK, LOG(FATAL)), pycaffe raises one of these. A message holds, in this
@@ -31,6 +32,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CaffeError",
+    "ClusterError",
     "DataError",
     "DeviceError",
     "DuplicateTop",
@@ -123,6 +125,10 @@ class WorkerDied(PoolError):
 
 class ItemTimeout(PoolError):
     """An item took longer than the pool allows."""
+
+
+class ClusterError(CaffeError):
+    """A cluster cannot be joined, a node does not fit, or a run on it cannot go on."""
 
 
 class MissingExtra(CaffeError, ImportError):

@@ -16,6 +16,7 @@ import pytest
 
 import pycaffe
 from pycaffe import InputError, Pool, PoolError, ProtoError, Result, WeightsError
+from pycaffe.workers import processes
 from tests.workers import faults, faulty_layer
 from tests.workers.tiny_net import expected_scores, write_tiny_net
 
@@ -33,14 +34,20 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return write_tiny_net(tmp_path_factory.mktemp("net"))
 
 
-@pytest.fixture(params=["sequential", "thread", "process"])
-def make(request: pytest.FixtureRequest, net: tuple[str, str]) -> Iterator[Make]:
+WORKERS = {"sequential": 1, "thread": 2, "process": 2, "process, spawned": 1}
+
+
+@pytest.fixture(params=WORKERS)
+def make(request: pytest.FixtureRequest, net: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Makes pools of one backend, and closes them."""
     made: list[Pool] = []
+    backend, _, spawned = request.param.partition(", ")
+    if spawned:
+        monkeypatch.setattr(processes, "start_method", lambda *arguments: "spawn")
 
     def pool(*files: str, **arguments: Any) -> Pool:
-        workers = {"sequential": 1, "thread": 2, "process": 2}[request.param]
-        made.append(Pool(*(files or net), **{"workers": workers, "backend": request.param, **arguments}))
+        usual = {"workers": WORKERS[request.param], "backend": backend}
+        made.append(Pool(*(files or net), **{**usual, **arguments}))
         return made[-1]
 
     yield pool

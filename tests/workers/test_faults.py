@@ -6,14 +6,17 @@ The deaths are real. What is right is what a pool of one sequential worker answe
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pathlib
 import random
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -53,6 +56,11 @@ KINDS = {
     "kill": Guilty(("kill",), WorkerDied, "died with SIGKILL while running this item", RETRIES + 1),
     "hang": Guilty(("sleep",), ItemTimeout, "took longer than 0.4 s", 1),
 }
+GROUPS = [
+    ("raise", "sys.exit", "unpicklable error", "unpicklable result", "a wrong shape"),
+    ("os._exit", "segfault", "kill"),
+    ("hang",),
+]
 
 
 class Disturbance(threading.Thread):
@@ -115,11 +123,13 @@ def check(net: tuple[str, str], results: list[Result], guilty: Mapping[int, Guil
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_size", SIZES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_items_with_a_fault_and_their_neighbours(net: tuple[str, str], kind: str, batch_size: int) -> None:
-    guilty = dict.fromkeys(range(60, COUNT, 190), KINDS[kind])
+@pytest.mark.parametrize("kinds", GROUPS, ids=", ".join)
+def test_items_with_a_fault_and_their_neighbours(net: tuple[str, str], kinds: tuple[str, ...], batch_size: int) -> None:
+    """Some far apart, some so close that two are in one batch of eight."""
+    places = [place + near for place in range(60, COUNT, 380) for near in (0, 3, 190)]
+    guilty = {place: KINDS[kind] for place, kind in zip(places, itertools.cycle(kinds))}
     with nothing_left_behind():
-        with make(net, batch_size=batch_size, item_timeout=0.4 if kind == "hang" else None) as pool:
+        with make(net, batch_size=batch_size, item_timeout=0.4 if kinds == ("hang",) else None) as pool:
             results = list(pool.imap_unordered(slow(guilty)))
         check(net, results, guilty)
 
@@ -222,17 +232,23 @@ def test_images_that_are_none(net: tuple[str, str], tmp_path: pathlib.Path, batc
 
 @functools.cache
 def png_of_zeros(side: int) -> bytes:
-    """A whole PNG file of so many black pixels either way, without having them in memory."""
-    import struct
-    import zlib
+    """A whole PNG file of so many black pixels either way: a hundredth of them compressed, a hundred times over."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    deflate = zlib.compressobj(1)
-    rows = b"".join(deflate.compress(bytes(1 + side)) for _ in range(side)) + deflate.flush()
+    deflate = zlib.compressobj(1, wbits=-15)
+    part = deflate.compress(bytes((1 + side) * side // 100)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    adler = struct.pack(">I", (1 + side) * side % 65521 << 16 | 1)  # of zeros
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    data = b"\x78\x01" + part * 100 + deflate.flush() + adler
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_the_large_image_is_one() -> None:
+    image = cv2.imdecode(np.frombuffer(png_of_zeros(700), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (700, 700)
+    assert not image.any()
 
 
 # -- memory

@@ -55,10 +55,10 @@ def test_one_process_each_and_items_go_to_whoever_asks(net: tuple[str, str]) -> 
 
 def test_a_death_with_two_batches_at_work_costs_only_the_item_that_it_is_due_to(net: tuple[str, str]) -> None:
     items: list[Any] = [("segfault",) if index == 21 else index for index in range(60)]
-    with gpu_pool(net, gpus=1, retries=1) as workers:
+    with gpu_pool(net, gpus=1, batch_size=2, retries=0) as workers:
         results = workers.map(items)
     assert isinstance(results[21].error, WorkerDied)
-    assert "SIGSEGV while running this item alone (attempt 2 of 2)" in str(results[21].error)
+    assert "SIGSEGV while running this item alone (attempt 1 of 1)" in str(results[21].error)
     for result in results[:21] + results[22:]:
         assert_right(net, result, result.index)
         assert result.attempts == 1
@@ -66,7 +66,7 @@ def test_a_death_with_two_batches_at_work_costs_only_the_item_that_it_is_due_to(
 
 def test_items_that_fail_or_hang_while_another_batch_runs(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
     bad = {7: ("raise", "plain"), 30: ("hang", str(tmp_path / "hangs"))}
-    with gpu_pool(net, gpus=1, item_timeout=1.0) as workers:
+    with gpu_pool(net, gpus=1, batch_size=2, item_timeout=1.0) as workers:
         results = workers.map([bad.get(index, index) for index in range(60)])
     assert str(results[7].error) == "no good"
     assert "took longer than 1.0 s" in str(results[30].error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.workers.forked_pool import await_end
 from tests.workers.tiny_net import write_tiny_net
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -28,7 +31,8 @@ def fill(item):
     return np.full((3, 4, 5), item.value, np.float32)
 
 def hang(item):
-    open(sys.argv[3], "w").close()
+    with open(sys.argv[3], "wb") as file:
+        file.write(b"x")
     threading.Event().wait()
 
 def check():
@@ -54,9 +58,11 @@ class Script:
     def __init__(self, code: str, net: tuple[str, str], folder: pathlib.Path, preamble: str = PREAMBLE) -> None:
         path = folder / "script.py"
         path.write_text(preamble + code, encoding="utf-8")
-        self.marker = folder / "hangs"
+        pipe = folder / "hangs"
+        os.mkfifo(pipe)
+        self.hangs = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         self.process = subprocess.Popen(
-            [sys.executable, path, *net, self.marker],
+            [sys.executable, path, *net, pipe],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             start_new_session=True,
             stderr=subprocess.PIPE,
@@ -66,11 +72,10 @@ class Script:
 
     def wait_until_it_hangs(self) -> list[psutil.Process]:
         """The processes that it has started."""
-        deadline = time.monotonic() + 60
-        while not self.marker.exists():
-            assert self.process.poll() is None, self.process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        ended = os.pidfd_open(self.process.pid)
+        ready, _, _ = select.select([self.hangs, ended], [], [], 60)
+        os.close(ended)
+        assert ready == [self.hangs], self.process.communicate()[1]
         children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
         assert len(children) >= 2
         return children
@@ -88,9 +93,16 @@ class Script:
 
     def assert_nothing_is_left(self, seconds: float = 1.0) -> None:
         deadline = time.monotonic() + seconds
-        while left := self.left():
-            assert time.monotonic() < deadline, left
-            time.sleep(0.01)
+        for process in self.left():
+            with contextlib.suppress(ProcessLookupError):
+                await_end(os.pidfd_open(process.pid), max(0.0, deadline - time.monotonic()))
+        assert self.left() == []
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        os.close(self.hangs)
 
 
 @pytest.fixture
@@ -98,9 +110,7 @@ def scripts(net: tuple[str, str], tmp_path: pathlib.Path) -> Iterator[list[Scrip
     made: list[Script] = []
     yield made
     for script in made:
-        if script.process.poll() is None:
-            script.process.kill()
-        script.process.communicate()
+        script.close()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from pycaffe import Pool, PoolError, Result, WorkerDied
 from pycaffe.errors import ItemTimeout
 from tests.workers import faults
+from tests.workers.forked_pool import await_end
 from tests.workers.tiny_net import expected_scores, write_tiny_net
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -31,14 +32,6 @@ def no_worker_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
     mine = psutil.Process().children(recursive=True)
     assert [child.cmdline() for child in mine if "resource_tracker" not in " ".join(child.cmdline())] == []
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Orphans stay zombies where process 1 does not reap."""
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -250,18 +243,15 @@ def test_workers_end_when_their_parent_is_killed(net: tuple[str, str], tmp_path:
         "    with Pool(*sys.argv[1:3], workers=2, preprocess=faults.act) as pool:\n"
         "        for result in pool.imap_unordered([1, 2, 3, 4, ('hang', sys.argv[3])]): pass\n"
     )
-    script, marker = tmp_path / "script.py", tmp_path / "hangs"
+    script, pipe = tmp_path / "script.py", tmp_path / "hangs"
     script.write_text(code, encoding="utf-8")
-    parent = subprocess.Popen([sys.executable, script, *net, marker], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    deadline = time.monotonic() + 60
-    while not (marker.exists() and marker.read_text(encoding="utf-8")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    os.mkfifo(pipe)
+    parent = subprocess.Popen([sys.executable, script, *net, pipe], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert pipe.read_text(encoding="utf-8")
     children = psutil.Process(parent.pid).children(recursive=True)
-    assert len(children) >= 2
+    assert len(children) == 3, "the zygote and two workers"
+    processes = [os.pidfd_open(child.pid) for child in children]
     parent.kill()
+    for process in processes:
+        await_end(process, 1.0)
     parent.wait()
-    deadline = time.monotonic() + 1
-    while any(is_alive(child) for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -37,11 +37,12 @@ class Assignment:
 
     def after(self, clocks: Sequence[int], workers: int) -> Assignment:
         """The assignment of another number of workers, once each rank has done so many steps of this one."""
-        done = {
-            batch for rank, clock in enumerate(clocks) for step in range(clock) for batch in self.batches(rank, step)
-        }
-        done.update(self.done)
-        first = self.first
+        together = min(clocks) * self.iter_size  # reads that all ranks have done, which leave no gap
+        done = set(self.done)
+        for rank, clock in enumerate(clocks):
+            for read in range(together, clock * self.iter_size):
+                done.add(self._left(read * self.workers + rank))
+        first = self._left(together * self.workers)
         while first in done:
             first += 1
         return Assignment(workers, self.iter_size, first, tuple(sorted(batch for batch in done if batch > first)))

@@ -68,6 +68,9 @@ class RestoreServer:
 class RunWorker:
     """Let a worker begin steps at `clock`, whatever it did before; it reports progress and stops before `end`.
 
+    Once in a generation: a repeat, or one of an older generation than the present, is to be ignored. The answer is the
+    first progress(incarnation, generation, clock), before the first step.
+
     Attributes:
         incarnation: which process.
         generation, rank: how it names itself to servers.

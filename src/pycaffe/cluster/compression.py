@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pycaffe.blob import FloatArray
 from pycaffe.errors import SolverError
@@ -41,13 +42,16 @@ class Compression:
 
 
 NO_COMPRESSION = Compression()
+HALF_MAX = float(np.finfo(np.float16).max)
+
+Half = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class Dense:
     """All elements, as float32 or float16."""
 
-    values: np.ndarray
+    values: FloatArray | Half
 
     @property
     def nbytes(self) -> int:
@@ -59,8 +63,8 @@ class Dense:
 class Sparse:
     """Elements of a gradient of `size` elements, the others being 0."""
 
-    indices: np.ndarray
-    values: np.ndarray
+    indices: npt.NDArray[np.uint32]
+    values: FloatArray
     size: int
 
     @property
@@ -113,8 +117,28 @@ class GradientEncoder:
         self._left: dict[int, FloatArray] = {}
 
     def encode(self, piece: int, gradient: FloatArray) -> Encoded:
-        """The push of a piece's gradient, flat float32; `gradient` is left as it is, and is not part of the answer."""
-        raise NotImplementedError
+        """The push of a piece's gradient, flat float32, which is left as it is.
+
+        Without compression the answer holds `gradient` itself. One with NaN or infinity in it leaves the remainders as
+        they are.
+        """
+        if self._compression.kind == "none":
+            return Dense(gradient)
+        if not is_finite(gradient):
+            return NonFinite()
+        left = self._left.get(piece)
+        whole = gradient.copy() if left is None else gradient + left
+        self._left[piece] = whole
+        if self._compression.kind == "fp16":
+            rounded = _half(whole)
+            whole -= rounded
+            return Dense(rounded)
+        count = min(whole.size, math.ceil(self._compression.fraction * whole.size))
+        largest = np.argpartition(np.abs(whole), whole.size - count)[whole.size - count :]
+        indices = np.sort(largest).astype(np.uint32)
+        values = whole[indices]
+        whole[indices] = 0
+        return Sparse(indices, values, whole.size)
 
     def reset(self) -> None:
         """Forgets the remainders: the parameters went back to a checkpoint."""
@@ -122,10 +146,26 @@ class GradientEncoder:
 
 
 def encode_values(compression: Compression, values: FloatArray) -> Dense:
-    """What a pull carries: fp16 halves it; top-k is for gradients only."""
-    raise NotImplementedError
+    """What a pull carries: fp16 halves it; top-k is for gradients only. May hold `values` itself."""
+    return Dense(_half(values) if compression.kind == "fp16" else values)
 
 
-def decode(encoded: Encoded) -> FloatArray:
-    """The float32 elements; of NonFinite none."""
-    raise NotImplementedError
+def decode(encoded: Dense | Sparse) -> FloatArray:
+    """The float32 elements; of float32 ones the same array."""
+    if isinstance(encoded, Sparse):
+        whole = np.zeros(encoded.size, np.float32)
+        whole[encoded.indices] = encoded.values
+        return whole
+    return encoded.values.astype(np.float32, copy=False)
+
+
+def is_finite(values: FloatArray) -> bool:
+    """Whether there is neither NaN nor infinity among them."""
+    if math.isfinite(float(np.dot(values, values))):  # many times faster; squares of large numbers overflow
+        return True
+    return bool(np.isfinite(values).all())
+
+
+def _half(values: FloatArray) -> Half:
+    """Rounded to float16; what is larger than it can hold becomes its largest."""
+    return np.clip(values, -HALF_MAX, HALF_MAX).astype(np.float16)

@@ -57,7 +57,7 @@ def cut_into_pieces(sizes: Sequence[int], servers: int) -> list[Piece]:
     The servers' loads differ by one small tensor at most.
 
     Raises:
-        SolverError: there is less than one server.
+        SolverError: there is less than one server, or one would have nothing.
     """
     if servers < 1:
         raise SolverError(f"A cluster needs at least one server; got servers={servers!r}.")
@@ -72,6 +72,11 @@ def cut_into_pieces(sizes: Sequence[int], servers: int) -> list[Piece]:
             parts[parameter].append((start, stop, server))
             loads[server] += stop - start
             start = stop
+    if not all(loads):
+        raise SolverError(
+            f"{servers!r} servers are too many for {len(sizes)} parameters of {sum(sizes)} elements: "
+            f"{loads.count(0)} would have nothing. Use fewer."
+        )
     placed = [(parameter, *part) for parameter, found in enumerate(parts) for part in found]
     return [Piece(index, *place) for index, place in enumerate(placed)]
 

@@ -5,5 +5,6 @@ from __future__ import annotations
 from pycaffe.workers.pool import Pool
 from pycaffe.workers.result import Result
 from pycaffe.workers.stats import PoolStats, WorkerStats
+from pycaffe.workers.with_context import WithContext
 
-__all__ = ["Pool", "PoolStats", "Result", "WorkerStats"]
+__all__ = ["Pool", "PoolStats", "Result", "WithContext", "WorkerStats"]

@@ -45,7 +45,7 @@ class Settings:
     model: str
     weights: str | None = None
     preprocess: Callable[[Any], Any] | None = None
-    postprocess: Callable[[Any], Any] | None = None
+    postprocess: Callable[..., Any] | None = None
     outputs: tuple[str, ...] | None = None
     batch_size: int = 1
     device: str = "cpu"

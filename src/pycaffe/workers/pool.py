@@ -12,6 +12,7 @@ unfinished. A caller who pauses pauses the reading, and nothing piles up.
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import os
 import threading
 import time
@@ -36,8 +37,9 @@ from pycaffe.workers.worker_handle import WorkerSource
 
 __all__ = ["Backend", "Pool"]
 
-Backend = Literal["sequential", "thread", "process"]
-BACKENDS = ("sequential", "thread", "process")
+Backend = Literal["sequential", "thread", "process", "ray"]
+BACKENDS = ("sequential", "thread", "process", "ray")
+KILLABLE = ("process", "ray")
 LARGEST_BATCH = 64  # that a pool tries by itself
 READ_SECONDS = 0.005  # a slow input is read for so long before what was read goes on its way
 
@@ -59,11 +61,14 @@ class Pool:
         workers: how many; None for one a core, or one a device.
         devices: names ("cuda:0") or numbers of GPUs, one worker each; "all" for all GPUs; None for the CPU.
         gpus: the first so many GPUs.
-        backend: "process"; "thread" for threads of this process; "sequential" for the thread that asks, for debugging.
+        backend: "process"; "thread" for threads of this process; "sequential" for the thread that asks, for debugging;
+            "ray" for the nodes of a cluster, whose cores and GPUs are then those that are meant here.
+        address: with "ray": "host:port" of the cluster's head; None starts Ray on this machine. See `cluster.connect`.
         preprocess: makes of an item the net's only input (C, H, W), or a dict of inputs by blob name, each without the
-            batch axis. Any callable. None takes a dict as it is, and stretches images (path, bytes, H×W×C uint8 array)
-            to the size of the input, with no mean.
-        postprocess: makes of an item's outputs (a dict by blob name) what `Result.outputs` holds. Any callable.
+            batch axis, or a `WithContext` around either. Any callable. None takes a dict as it is, and stretches images
+            (path, bytes, H×W×C uint8 array) to the size of the input, with no mean.
+        postprocess: makes of an item's outputs (a dict by blob name), and its context if `preprocess` gave one, what
+            `Result.outputs` holds. Any callable.
         outputs: names of the blobs that a result holds; None for the net's outputs.
         batch_size: so many items at most go through one forward; None finds a size by trying.
         max_wait: seconds that an item waits for others to fill a batch with.
@@ -87,8 +92,9 @@ class Pool:
         devices: Sequence[str | int] | str | None = None,
         gpus: int | None = None,
         backend: Backend = "process",
+        address: str | None = None,
         preprocess: Callable[[Any], Any] | None = None,
-        postprocess: Callable[[Any], Any] | None = None,
+        postprocess: Callable[..., Any] | None = None,
         outputs: Iterable[str] | None = None,
         batch_size: int | None = None,
         max_wait: float = 0.005,
@@ -111,13 +117,20 @@ class Pool:
                 raise InputError(f"{name} is at least {least}, not {value!r}.")
         if item_timeout is not None and not item_timeout > 0:
             raise InputError(f"item_timeout is above 0, not {item_timeout!r}.")
-        if backend != "process" and (item_timeout is not None or max_items_per_worker is not None):
-            raise InputError(f"item_timeout and max_items_per_worker need backend='process', not {backend!r}.")
+        if backend not in KILLABLE and (item_timeout is not None or max_items_per_worker is not None):
+            raise InputError(f"item_timeout and max_items_per_worker need backend='process' or 'ray', not {backend!r}.")
+        if address is not None and backend != "ray":
+            raise InputError(f"address={address!r} needs backend='ray', not {backend!r}.")
         sequential = backend == "sequential"
         if sequential and workers not in (None, 1):
             raise InputError(f"backend='sequential' has one worker, not {workers!r}.")
+        cluster = _cluster(address, workers, threads_per_worker) if backend == "ray" else None
         places = place(
-            1 if sequential else workers, devices, gpus, cores=available_cores(), gpus_there=_gpus(devices, gpus)
+            1 if sequential else workers,
+            devices,
+            gpus,
+            cores=cluster.cores if cluster else available_cores(),
+            gpus_there=cluster.gpus if cluster else _gpus(devices, gpus),
         )
         settings = Settings(
             os.fspath(model),
@@ -144,7 +157,8 @@ class Pool:
         self._sequential = sequential
         self._turn = threading.RLock()
         self._singles: set[Future[Result]] = set()
-        driver.start(_source(backend, settings, driver), thread=not sequential)
+        source = cluster.source(settings, driver.wake) if cluster else _source(backend, settings, driver)
+        driver.start(source, thread=not sequential)
         # Also where the pool is forgotten, or the interpreter ends.
         self._finalizer = weakref.finalize(self, driver.close)
 

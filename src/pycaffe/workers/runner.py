@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,22 @@ from pycaffe.net import TEST, Net
 from pycaffe.workers.extents import is_out_of_memory, pieces
 from pycaffe.workers.messages import BatchDone, ItemDone, Settings, Timing, picklable_error
 from pycaffe.workers.staging import CudaLink, Link, Staging, Transfer
+from pycaffe.workers.with_context import WithContext
 
 __all__ = ["Prepared", "Runner"]
 
 Inputs = dict[str, npt.NDArray[np.float32]]
 Outputs = dict[str, npt.NDArray[np.float32]]
-Entry = tuple[int, Inputs, float]
-"""Item number, inputs without the batch axis, seconds so far."""
 Begin = Callable[[tuple[int, ...]], None]
+
+
+class Entry(NamedTuple):
+    """An item that is preprocessed: its number, inputs without the batch axis, seconds so far, and its context."""
+
+    number: int
+    inputs: Inputs
+    seconds: float
+    context: WithContext | None
 
 
 def _tell_nobody(numbers: tuple[int, ...]) -> None:
@@ -120,13 +128,13 @@ class Runner:
             begin((number,))
             start = time.perf_counter()
             try:
-                inputs = self._inputs(value)
+                inputs, context = self._inputs(value)
             except (Exception, SystemExit) as error:  # whatever the user's function raises belongs to this item
                 error_of = ItemDone(number, None, picklable_error(error), time.perf_counter() - start)
                 prepared.done.append(error_of)
             else:
                 shapes = tuple([(name, array.shape) for name, array in inputs.items()])
-                together[shapes].append((number, inputs, time.perf_counter() - start))
+                together[shapes].append(Entry(number, inputs, time.perf_counter() - start, context))
         prepared.groups = list(together.values())
         prepared.staged = [self._stage(group) for group in prepared.groups]
         return prepared
@@ -154,22 +162,25 @@ class Runner:
         if self._staging is None or not self._is_whole(group):
             return None
         try:
-            return self._staging.begin([inputs for _, inputs, _ in group])
+            return self._staging.begin([entry.inputs for entry in group])
         except Exception as error:
             if is_out_of_memory(error):  # its forward will see to that
                 return None
             raise
 
-    def _inputs(self, item: Any) -> Inputs:
-        """The input blobs of one item, without the batch axis."""
+    def _inputs(self, item: Any) -> tuple[Inputs, WithContext | None]:
+        """The input blobs of one item, without the batch axis, and what came with them."""
+        context = None
         if self.preprocess is not None:
             item = self.preprocess(item)
+            if isinstance(item, WithContext):
+                context, item = item, item.inputs
         elif not isinstance(item, dict):
             item = self._fitting_preprocess(item)
         values = item if isinstance(item, dict) else {self._single_input(): item}
         if values.keys() != set(self.inputs):
             raise InputError(f"Expected values for the inputs {list(self.inputs)!r}. Got {sorted(map(str, values))!r}.")
-        return {name: np.asarray(values[name], np.float32) for name in self.inputs}
+        return {name: np.asarray(values[name], np.float32) for name in self.inputs}, context
 
     def _single_input(self) -> str:
         if len(self.inputs) != 1:
@@ -200,7 +211,7 @@ class Runner:
             return None
         seconds = time.perf_counter() - start
         share = seconds / len(group)
-        rows = [(number, before + share) for number, _, before in group]
+        rows = [(entry.number, entry.seconds + share) for entry in group]
         if len(group) == 1:
             outputs = {name: _as_row(array) for name, array in outputs.items()}
         return BatchDone(rows, outputs, done, Timing(len(group), seconds, self.batch_limit))
@@ -220,19 +231,18 @@ class Runner:
             finally:
                 staged = None  # what is run again is a part of it
             share = (time.perf_counter() - start) / extent
-            for row, (number, _, seconds) in enumerate(piece):
+            for row, entry in enumerate(piece):
                 copies = {
                     name: (array[row] if extent > 1 else _as_row(array)[0]).copy() for name, array in outputs.items()
                 }
-                done.append(self._finish(number, copies, seconds + share))
+                done.append(self._finish(entry, copies, share))
 
     def _begin_alone_or_fail(
         self, piece: list[Entry], error: BaseException, seconds: float, done: list[ItemDone]
     ) -> None:
         """After a forward that failed: halves if the device has no memory, else which item it was shows alone."""
         if len(piece) == 1:
-            number, _, before = piece[0]
-            done.append(ItemDone(number, None, picklable_error(error), before + seconds))
+            done.append(ItemDone(piece[0].number, None, picklable_error(error), piece[0].seconds + seconds))
         elif self._lower_limit(error, len(piece)):
             self._run_group(piece, done)
         else:
@@ -247,16 +257,19 @@ class Runner:
             return True
         return False
 
-    def _finish(self, number: int, outputs: Outputs, seconds: float) -> ItemDone:
+    def _finish(self, entry: Entry, outputs: Outputs, share: float) -> ItemDone:
+        """The item's answer, after its `share` of a forward."""
+        seconds = entry.seconds + share
         if self.postprocess is None:
-            return ItemDone(number, outputs, None, seconds)
-        self._begin((number,))
+            return ItemDone(entry.number, outputs, None, seconds)
+        self._begin((entry.number,))
         start = time.perf_counter()
+        arguments = () if entry.context is None else (entry.context.context,)
         try:
-            finished = self.postprocess(outputs)
+            finished = self.postprocess(outputs, *arguments)
         except (Exception, SystemExit) as error:
-            return ItemDone(number, None, picklable_error(error), seconds + time.perf_counter() - start)
-        return ItemDone(number, finished, None, seconds + time.perf_counter() - start)
+            return ItemDone(entry.number, None, picklable_error(error), seconds + time.perf_counter() - start)
+        return ItemDone(entry.number, finished, None, seconds + time.perf_counter() - start)
 
     def _forward(self, items: list[Entry], staged: dict[str, Transfer] | None = None) -> Outputs:
         """Runs the net on items as one batch; live views of the wanted blobs.
@@ -264,17 +277,17 @@ class Runner:
         Raises:
             NetError: an output does not have one row an item (a detector's list of boxes; a batch's mean loss).
         """
-        self._begin(tuple([number for number, _, _ in items]))
+        self._begin(tuple([entry.number for entry in items]))
         for name in self.inputs:
-            blob, extent = self.net.blobs[name], items[0][1][name].shape
+            blob, extent = self.net.blobs[name], items[0].inputs[name].shape
             if blob.shape != (len(items), *extent):
                 blob.reshape(len(items), *extent)
             if staged is not None:
                 TensorValue(blob.data_storage, staged[name].arrived()).hand_over()
                 continue
             data = blob.data
-            for row, (_, inputs, _) in enumerate(items):
-                data[row] = inputs[name]
+            for row, entry in enumerate(items):
+                data[row] = entry.inputs[name]
         self.net.forward()
         outputs = {name: self.net.blobs[name].data for name in self.outputs}
         if len(items) > 1:

@@ -11,7 +11,8 @@ def layer(param: str) -> str:
     return f'layer {{ name: "l" type: "MaxUnpool" bottom: "b0" bottom: "b1" top: "t0" max_unpool_param {{ {param} }} }}'
 
 
-def test_undoes_a_pooling() -> None:
+@pytest.mark.parametrize("name", ["MaxUnpool", "MaxUnPool"])
+def test_undoes_a_pooling(name: str) -> None:
     generator = np.random.default_rng(1)
     x = generator.standard_normal((2, 4, 2, 3))
     mask = np.stack([generator.permutation(35)[:6] for _ in range(8)]).reshape(x.shape)
@@ -22,7 +23,7 @@ def test_undoes_a_pooling() -> None:
             y[n, c, mask[n, c].astype(int).ravel()] = x[n, c].ravel()
         return y.reshape(2, 4, 5, 7)
 
-    check_layer(layer("dst_h: 5 dst_w: 7"), [x, mask], expect=expect)
+    check_layer(layer("dst_h: 5 dst_w: 7").replace("MaxUnpool", name), [x, mask], expect=expect)
 
 
 def test_after_a_pooling_with_a_mask() -> None:

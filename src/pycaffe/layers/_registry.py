@@ -1,7 +1,8 @@
 """From a layer type to its class, by file name: type `SoftmaxWithLoss` lives in `layers/softmax_with_loss.py`.
 
 There is no table to keep: a file's name without underscores is the type in lower case, and the decorator at the class
-says the type. `tests/test_repository.py` holds every file to that.
+says the type. Where forks spell one layer with other capitals, its decorator lists their spellings, too.
+`tests/test_repository.py` holds every file to that.
 
 Users' own layers come by the same decorator, or from installed packages by the entry-point group `pycaffe.layers`
 (name: the type; value: module:Class), which are looked at when a type is not one of ours.
@@ -26,23 +27,22 @@ _classes: dict[str, type[Layer]] = {}
 _LayerClass = TypeVar("_LayerClass", bound=type[Layer])
 
 
-def register_layer(layer_type: str) -> Callable[[_LayerClass], _LayerClass]:
-    """Class decorator: makes the class, a `Layer`, the one for `layer_type`.
+def register_layer(layer_type: str, *spellings: str) -> Callable[[_LayerClass], _LayerClass]:
+    """Class decorator: makes the class, a `Layer`, the one for `layer_type` and for its other spellings.
 
     Raises:
         LayerError: there is a class for the type already, ours included.
     """
 
     def register(cls: _LayerClass) -> _LayerClass:
-        if not cls.__module__.startswith(f"{__package__}."):
-            _load_own(layer_type)
-        known = _classes.get(layer_type)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise LayerError(
-                f"Layer type {layer_type!r} already registered, by {known.__module__}.{known.__qualname__}."
-            )
+        for name in (layer_type, *spellings):
+            if not cls.__module__.startswith(f"{__package__}."):
+                _load_own(name)
+            known = _classes.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise LayerError(f"Layer type {name!r} already registered, by {known.__module__}.{known.__qualname__}.")
+            _classes[name] = cls
         cls.type = layer_type
-        _classes[layer_type] = cls
         return cls
 
     return register

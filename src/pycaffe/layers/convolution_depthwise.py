@@ -10,7 +10,7 @@ from pycaffe.layers.convolution import ConvolutionLayer
 __all__ = ["ConvolutionDepthwiseLayer"]
 
 
-@register_layer("ConvolutionDepthwise")
+@register_layer("ConvolutionDepthwise", "ConvolutionDepthWise")
 class ConvolutionDepthwiseLayer(ConvolutionLayer):
     """Correlates each channel with one filter of its own (ShuffleNet).
 

@@ -11,7 +11,7 @@ from pycaffe.layers._unpooling import MaskedUnpooling, check_mask, lower_unpool,
 __all__ = ["MaxUnpoolLayer"]
 
 
-@register_layer("MaxUnpool")
+@register_layer("MaxUnpool", "MaxUnPool")
 class MaxUnpoolLayer(MaskedUnpooling):
     """Puts each value where a max pooling took it from, and zeros everywhere else.
 

@@ -70,15 +70,30 @@ class PrefetchingLayer(ReaderLayer):
             blob.reshape(*array.shape)
             blob.data_storage.put(array)
 
-    def choose(self, numbers: Iterator[int], position: int = 0) -> None:
+    def choose(self, numbers: Iterator[int], position: int = 0, state: dict[str, Any] | None = None) -> None:
         """From here on gives only the batches of these numbers, which rise; the one that is due now has `position`.
 
         `state` then holds `position`, the number of the batch after the last one given, and `source`, the state that a
         reader of all batches has there.
+
+        Args:
+            numbers: which batches to give.
+            position: the number of the first that may come.
+            state: that of a reader of all batches before that one; None for the present one.
         """
         self._batches.restore(self._batches.state())  # what was read ahead comes again
+        if state is not None:
+            self._source.restore(state)
         chosen = ChosenBatches(self._source, numbers, position)
         self._batches = Prefetcher(chosen, self.layer_param.data_param.prefetch)
+
+    def state_after(self, state: dict[str, Any], count: int) -> dict[str, Any]:
+        """The state that follows a `state` by `count` batches, which are passed over. The layer is left there."""
+        self._source.restore(state)
+        for _ in range(count):
+            self._source.skip()
+        self._batches.restore(self._source.state())
+        return self.state()
 
     def state(self) -> dict[str, Any]:
         return self._batches.state()

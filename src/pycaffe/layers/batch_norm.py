@@ -47,6 +47,7 @@ class BatchNormLayer(Layer):
 
     exact_num_bottom_blobs = 1
     exact_num_top_blobs = 1
+    forward_changes_blobs = True
 
     def setup(self, bottom: list[Shape]) -> None:
         param = self.layer_param.batch_norm_param

@@ -50,6 +50,7 @@ class BNLayer(Layer):
     exact_num_bottom_blobs = 1
     min_top_blobs = 1
     max_top_blobs = 3
+    forward_changes_blobs = True
 
     def setup(self, bottom: list[Shape]) -> None:
         param = self.layer_param.bn_param

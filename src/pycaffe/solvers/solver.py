@@ -65,6 +65,7 @@ class Solver:
         test_nets: the nets that are tested; a test makes them share the parameters of `net`.
         param: the SolverParameter; what is changed in it counts from the next iteration on.
         iter: how many updates the parameters have had.
+        newest_snapshot: the solver state that this solver wrote last, or None.
 
     Raises:
         SolverError: type, policy or another field is wrong, or snapshots cannot be written where they should go.
@@ -94,6 +95,7 @@ class Solver:
         self.test_nets: list[Net] = make_test_nets(param)
         self._update = ParameterUpdate(param, self._rule, self.net._graph.parameters)
         self.iter = 0
+        self.newest_snapshot: str | None = None
         self._rate, self._smoothed = Rate(), SmoothedLoss(param.average_loss)
         self._restored_losses: dict[str, Any] | None = None
         self._callbacks: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
@@ -133,8 +135,12 @@ class Solver:
         if self._stopped:
             log_progress("solver.cpp:311", "Optimization stopped early.")
             return
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """A last display and test, with what was learned."""
         if self._due(self.param.display):
-            self._smoothed.add(self.net._forward(0, len(self.net.layers) - 1))
+            self._smoothed.add(self._forward_batch())
             log_progress("solver.cpp:327", "Iteration %d, loss = %g", self.iter, self._smoothed.value)
         if self._due(self.param.test_interval):
             self._test_all()
@@ -179,13 +185,12 @@ class Solver:
     def _compute_gradients(self) -> None:
         display = self._due(self.param.display)
         self.net.debug_info = display and self.param.debug_info
-        last = len(self.net.layers) - 1
         loss = 0.0
-        for _ in range(self.param.iter_size):
-            loss += self.net._forward(0, last)
+        for index in range(self.param.iter_size):
+            loss += self._forward_batch()
             if not math.isfinite(loss) and not self._met_non_finite:
                 self._warn_of_non_finite(loss)
-            self.net._backward(last, 0)
+            self._backward_batch(loss, index)
             if self.net.debug_info:
                 log_all_parameters(self.net._graph)
         self._smoothed.add(loss / self.param.iter_size)
@@ -202,6 +207,14 @@ class Solver:
             )
             log_outputs(self.net, "Train", [(name, self.net.blobs[name].raw_data()) for name in self.net.outputs])
 
+    def _forward_batch(self) -> float:
+        """The loss of the next batch."""
+        return self.net._forward(0, len(self.net.layers) - 1)
+
+    def _backward_batch(self, loss: float, index: int) -> None:
+        """Adds the gradients of the `index`-th of an iteration's batches, whose losses are `loss` so far."""
+        self.net._backward(len(self.net.layers) - 1, 0)
+
     def _warn_of_non_finite(self, loss: float) -> None:
         """Once, for what follows is all the same. Training goes on, as in the original."""
         self._met_non_finite = True
@@ -212,11 +225,14 @@ class Solver:
 
     def apply_update(self) -> None:
         """Updates the parameters by their diffs, at the present iteration's rate; the iteration is counted."""
+        self._update.apply(self._rate_of_update(), self.iter)
+        self.iter += 1
+
+    def _rate_of_update(self) -> float:
         rate = self._learning_rate.at(self.iter, self._smoothed.value)
         if self._due(self.param.display):
             log_progress("sgd_solver.cpp:112", "Iteration %d, lr = %g", self.iter, rate)
-        self._update.apply(rate, self.iter)
-        self.iter += 1
+        return rate
 
     # -- tests
 
@@ -272,7 +288,7 @@ class Solver:
             iter_last_event=self._learning_rate.iter_last_event if plateau else None,
         )
         shapes = self._update.history_shapes
-        write_snapshot(
+        self.newest_snapshot = write_snapshot(
             self.net,
             self.param.snapshot_prefix,
             state,

@@ -1,0 +1,50 @@
+"""What somebody may ask of a run while it goes on."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pycaffe.cluster.coordinator import Coordinator
+
+__all__ = ["RunControl"]
+
+
+class RunControl:
+    """Give one to `train`, and call its methods from `on_progress` or another thread. Each returns at once."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
+
+    def add_worker(self) -> None:
+        """One worker more, unless there are `max_workers`."""
+        self._asked.put(("join", None))
+
+    def remove_worker(self, rank: int | None = None) -> None:
+        """One worker less, unless there are `min_workers`; by default the one of the highest rank."""
+        self._asked.put(("leave", rank))
+
+    def snapshot(self) -> None:
+        """A snapshot as soon as possible."""
+        self._asked.put(("snapshot", None))
+
+    def stop(self) -> None:
+        """The end of the run as soon as possible."""
+        self._asked.put(("stop", None))
+
+    def pass_on(self, coordinator: Coordinator) -> bool:
+        """Tells the coordinator what was asked; returns whether a snapshot was."""
+        snapshot = False
+        while not self._asked.empty():
+            what, rank = self._asked.get()
+            if what == "join":
+                coordinator.join()
+            elif what == "leave":
+                coordinator.leave(rank)
+            elif what == "stop":
+                coordinator.stop()
+            else:
+                coordinator.checkpoint_now()
+                snapshot = True
+        return snapshot

@@ -1,0 +1,100 @@
+"""What workers report, put together: losses by iteration, the trace, places in the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pycaffe.cluster.assignment import Assignment
+from pycaffe.cluster.data_position import Place
+from pycaffe.cluster.messages import Checkpoint
+from pycaffe.cluster.run import Run, TraceEvent
+from pycaffe.cluster.worker_solver import StepReport
+
+__all__ = ["Recorder"]
+
+logger = logging.getLogger("pycaffe.cluster")
+
+
+class Recorder:
+    """The books of what was done.
+
+    Args:
+        run: is filled.
+        place: where the run begins.
+        on_progress: called with each iteration that all workers have done and the mean of their losses.
+    """
+
+    def __init__(self, run: Run, place: Place, on_progress: Callable[[int, float], Any] | None) -> None:
+        self.run = run
+        self._first = run.iter
+        self._on_progress = on_progress
+        self._places: dict[int, Place] = {place.batch: place}
+        self._run_states: dict[int, dict[str, Any]] = {}
+        self._losses: dict[int, dict[int, float]] = {}  # by iteration and rank
+        self._generation = self._workers = 0
+
+    def begin(self, generation: int, workers: int, iteration: int) -> None:
+        """A generation of W workers begins at an iteration; what was done from there on is done again. Repeatable."""
+        if generation != self._generation:
+            self._generation, self._workers = generation, workers
+            self._losses = {number: losses for number, losses in self._losses.items() if number < iteration}
+
+    def add(self, report: StepReport) -> None:
+        """Takes a worker's report of a step."""
+        run, traffic = self.run, report.traffic
+        who = (report.generation, report.rank, report.clock)
+        run.trace.append(TraceEvent("pull", *who, report.pulled_at))
+        run.trace.append(TraceEvent("push", *who, report.pushed_at, report.batches))
+        run.bytes_pushed += traffic.pushed
+        run.bytes_pulled += traffic.pulled
+        if traffic.refused:
+            run.refused[report.rank] = run.refused.get(report.rank, 0) + 1
+            logger.warning(
+                "The gradient of worker %d at iteration %d has NaN or infinity: servers refused %d of its pieces.",
+                report.rank, report.iteration - 1, traffic.refused,
+            )  # fmt: skip
+        self._places[report.place.batch] = report.place
+        if report.run_state is not None:
+            self._run_states[report.iteration] = report.run_state
+        losses = self._losses.setdefault(report.iteration - 1, {})
+        losses[report.rank] = report.loss
+        if len(losses) == self._workers:
+            run.iter = max(run.iter, report.iteration)
+            if self._on_progress is not None:
+                self._on_progress(report.iteration, sum(losses.values()) / len(losses))
+
+    def place_before(self, batch: int) -> Place:
+        """The last known place that is not behind a batch."""
+        return self._places[max(known for known in self._places if known <= batch)]
+
+    def run_state_at(self, iteration: int) -> dict[str, Any] | None:
+        """What rank 0 told after that iteration or the last one before it; None where it told nothing."""
+        known = [told for told in self._run_states if told <= iteration]
+        return self._run_states[max(known)] if known else None
+
+    def keep_state(self, iteration: int, state: dict[str, Any] | None) -> None:
+        """Takes what a snapshot held at an iteration as if rank 0 had told it."""
+        if state is not None:
+            self._run_states[iteration] = state
+
+    def forget_before(self, checkpoint: Checkpoint) -> None:
+        """Nobody goes back behind a checkpoint."""
+        first = self.place_before(first_batch(checkpoint)).batch
+        self._places = {batch: place for batch, place in self._places.items() if batch >= first}
+        known = [told for told in self._run_states if told <= checkpoint.iteration]
+        for told in sorted(known)[:-1]:
+            del self._run_states[told]
+
+    def finish(self, iteration: int) -> None:
+        """The run is over at this iteration."""
+        self.run.iter = iteration
+        means = [sum(losses.values()) / len(losses) for _, losses in sorted(self._losses.items())]
+        self.run.losses = means[: iteration - self._first]
+
+
+def first_batch(checkpoint: Checkpoint) -> int:
+    """The first batch that is not consumed at a checkpoint."""
+    assignment: Assignment = checkpoint.assignment
+    return assignment.after(checkpoint.clocks, assignment.workers).first

@@ -1,0 +1,57 @@
+"""What came of a run on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pycaffe.blob import FloatArray
+
+__all__ = ["Run", "TraceEvent"]
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One worker had all values for a step, or sent its gradients.
+
+    Attributes:
+        kind: "pull" or "push".
+        generation: of the run; clocks of one are comparable.
+        worker: the rank.
+        clock: the step within the generation's run of clocks.
+        time: seconds since the epoch, by the worker's clock: of a pull when the last value came, of a push when the
+            first gradient was about to be sent.
+        batches: of a push: the numbers of the batches that it comes from, counted from the run's begin.
+    """
+
+    kind: str
+    generation: int
+    worker: int
+    clock: int
+    time: float
+    batches: tuple[int, ...] = ()
+
+
+@dataclass
+class Run:
+    """What came of a run.
+
+    Attributes:
+        iter: the iteration that was reached.
+        losses: by iteration, from the run's begin: the mean over the workers.
+        params: by layer name, the arrays of its parameters.
+        trace: every pull and push.
+        bytes_pushed, bytes_pulled: payload, of all workers together.
+        restarts: how many processes were started in place of dead ones.
+        snapshots: the solver states that were written, in order.
+        refused: by rank, how many of its gradients were not finite and therefore not taken.
+    """
+
+    iter: int
+    losses: list[float] = field(default_factory=list)
+    params: dict[str, list[FloatArray]] = field(default_factory=dict)
+    trace: list[TraceEvent] = field(default_factory=list)
+    bytes_pushed: int = 0
+    bytes_pulled: int = 0
+    restarts: int = 0
+    snapshots: list[str] = field(default_factory=list)
+    refused: dict[int, int] = field(default_factory=dict)

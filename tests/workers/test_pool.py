@@ -17,8 +17,9 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from pycaffe import Pool, PoolError, Result, WorkerDied
+from pycaffe import TEST, InputError, Net, Pool, PoolError, Result, WorkerDied
 from pycaffe.errors import ItemTimeout
+from pycaffe.workers import pool as pool_module
 from tests.workers import faults
 from tests.workers.forked_pool import await_end
 from tests.workers.tiny_net import expected_scores, write_tiny_net
@@ -57,6 +58,51 @@ def assert_right(net: tuple[str, str], results: list[Result], values: dict[int, 
         assert outputs is not None, by_index[index].error
         expected = expected_scores(net[1], net[0], faults.filled(value))
         np.testing.assert_allclose(outputs["score"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_int8_is_calibrated_with_items_once_for_all_workers(net: tuple[str, str]) -> None:
+    """The scores are those of an int8 net with these samples, not those of float32."""
+    samples = [faults.filled(value) for value in range(-20, 20)]
+    quantized = Net(net[0], TEST, weights=net[1], precision="int8", calibration=samples)
+    float32 = Net(net[0], TEST, weights=net[1])
+    with pool(net, precision="int8", calibration=range(-20, 20), batch_size=4) as workers:
+        results = workers.map(range(12))
+    for result in results:
+        for each in (quantized, float32):
+            each.blobs["data"].data[...] = faults.filled(result.item)
+            each.forward()
+        right, exact = quantized.blobs["score"].data[0], float32.blobs["score"].data[0]
+        np.testing.assert_allclose(result.outputs["score"], right, rtol=1e-5, atol=1e-5)
+        assert result.item == 0 or not np.allclose(right, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"precision": "int8"}, "precision='int8' needs calibration=items: some 20 to 200 items"),
+        ({"calibration": [1]}, "calibration belongs to precision='int8'. Got precision='float32'"),
+        ({"precision": "float16"}, "Unknown precision 'float16'. Expected one of"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_refused_at_once(
+    net: tuple[str, str], arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
+        pool(net, **arguments)
+
+
+def test_reduced_precision_is_for_the_cpu(net: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "gpu_count", lambda: 1)
+    with pytest.raises(InputError, match="precision='bfloat16' runs on engine='openvino' alone"):
+        pool(net, workers=None, gpus=1, precision="bfloat16")
+
+
+def test_a_calibration_item_that_cannot_be_read_raises(net: tuple[str, str]) -> None:
+    with (
+        Pool(*net, workers=1, precision="int8", calibration=["none.png"]) as workers,
+        pytest.raises(InputError, match=r"Could not open or find file 'none\.png'"),
+    ):
+        workers.map([1])
 
 
 def test_a_slow_input_does_not_hold_back_results(net: tuple[str, str]) -> None:

@@ -39,6 +39,7 @@ class Settings:
     """What a worker needs to know.
 
     batch_size: the most items of one forward.
+    calibration: items, for int8.
     tell_steps: whether to tell which items it is at, so that the pool knows which of them takes too long.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     device: str = "cpu"
     threads: int = 1
     precision: str = "float32"
+    calibration: tuple[Any, ...] | None = None
     tell_steps: bool = False
 
 

@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 from pycaffe.devices import gpu_count
 from pycaffe.errors import InputError, PoolError
+from pycaffe.net import TEST
+from pycaffe.net.precision import choose_engine
 from pycaffe.threads import available_cores
 from pycaffe.workers.driver import Driver
 from pycaffe.workers.in_process import SequentialSource, ThreadSource
@@ -77,10 +79,12 @@ class Pool:
         max_items_per_worker: a worker is replaced after so many items: for functions that leak.
         threads_per_worker: threads of one forward.
         precision: "float32", or a lower one; see `Net`.
+        calibration: for precision "int8", some 20 to 200 items that are like those to come.
 
     Raises:
         InputError: an argument makes no sense.
         DeviceError: a device is not there.
+        MissingExtra: `precision` needs a library that is not installed.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Pool:
         max_items_per_worker: int | None = None,
         threads_per_worker: int = 1,
         precision: str = "float32",
+        calibration: Iterable[Any] | None = None,
     ) -> None:
         if backend not in BACKENDS:
             raise InputError(f"Unknown backend {backend!r}. Expected one of {BACKENDS!r}.")
@@ -132,6 +137,7 @@ class Pool:
             cores=cluster.cores if cluster else available_cores(),
             gpus_there=cluster.gpus if cluster else _gpus(devices, gpus),
         )
+        _check_precision(precision, calibration is not None, places)
         settings = Settings(
             os.fspath(model),
             os.fspath(weights) if weights is not None else None,
@@ -141,6 +147,7 @@ class Pool:
             batch_size or LARGEST_BATCH,
             threads=threads_per_worker,
             precision=precision,
+            calibration=tuple(calibration) if calibration is not None else None,
             tell_steps=item_timeout is not None,
         )
         state = PoolState(
@@ -320,6 +327,17 @@ class _Reader:
 def _gpus(devices: object, gpus: int | None) -> int:
     """The GPUs of this machine; not asked for where nobody wants one."""
     return 0 if devices is None and gpus is None else gpu_count()
+
+
+def _check_precision(precision: str, calibrated: bool, devices: Sequence[str]) -> None:
+    """Here, not when a worker loads the net."""
+    if precision == "int8" and not calibrated:
+        raise InputError(
+            "precision='int8' needs calibration=items: some 20 to 200 items that are like those to come. They are "
+            "preprocessed as all items are."
+        )
+    for device in dict.fromkeys(devices):
+        choose_engine("torch" if device != "cpu" else None, precision, calibrated, device, TEST)
 
 
 def _source(backend: str, settings: Settings, driver: Driver) -> WorkerSource:

@@ -84,15 +84,16 @@ class Runner:
         if link is None and settings.device != "cpu":
             link = CudaLink(settings.device)
         self._staging = Staging(link) if link is not None else None
-        self.net = Net(
+        load = functools.partial(
+            Net,
             settings.model,
             TEST,
             weights=settings.weights,
             engine="torch" if link is not None else None,
             device=settings.device,
             threads=settings.threads,
-            precision=settings.precision,
         )
+        self.net = load(precision=settings.precision if settings.calibration is None else "float32")
         self.inputs = tuple(self.net.inputs)
         if not self.inputs:
             raise InputError(
@@ -104,6 +105,9 @@ class Runner:
                 raise InputError(f"Unknown blob name {name!r}. The net has {list(self.net.blobs)!r}.")
         self.preprocess = settings.preprocess
         self.postprocess = settings.postprocess
+        if settings.calibration is not None:
+            samples = [self._inputs(item)[0] for item in settings.calibration]
+            self.net = load(precision=settings.precision, calibration=samples)
         self.batch_limit = settings.batch_size
         self.activations = self._activations()
         self._begin: Begin = _tell_nobody

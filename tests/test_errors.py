@@ -38,6 +38,8 @@ def test_missing_extra_says_what_to_install() -> None:
 
 def test_did_you_mean() -> None:
     assert errors.did_you_mean("Pooing", ["Pooling", "ReLU"]) == " Did you mean 'Pooling'?"
+    assert errors.did_you_mean("relu", ["Pooling", "ReLU"]) == " Did you mean 'ReLU'?"
+    assert errors.did_you_mean("RoiPooling", ["Pooling", "ROIPooling"]) == " Did you mean 'ROIPooling'?"
     assert errors.did_you_mean("xyz", ["Pooling", "ReLU"]) == ""
     assert errors.did_you_mean("a", []) == ""
 

@@ -12,6 +12,7 @@
     ├── InputError (ValueError)    an image or an array cannot be used
     ├── DataError                  a data source (LMDB, HDF5, image list) cannot be read
     ├── SolverError                a solver cannot be made, saved or restored
+    │   └── SolversLost            another solver of a run is gone
     ├── DeviceError                a device that was named outright is not there
     ├── ExportError                a net cannot be exported
     │   └── ExportMismatch         the exported file computes something else
@@ -47,6 +48,7 @@ __all__ = [
     "ProtoError",
     "ShapeError",
     "SolverError",
+    "SolversLost",
     "UnknownBottom",
     "UnknownLayerType",
     "WeightsError",
@@ -103,6 +105,10 @@ class SolverError(CaffeError):
     """A solver's parameters are wrong, or a snapshot cannot be written, is damaged or belongs to another net."""
 
 
+class SolversLost(SolverError):
+    """Another solver of a run that several train together is gone, or cannot be reached any more."""
+
+
 class DeviceError(CaffeError):
     """A device that was named outright is not there."""
 
@@ -141,6 +147,10 @@ class MissingExtra(CaffeError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the known name closest to `name`, or an empty string where none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """` Did you mean 'x'?` for the known name closest to `name`, or an empty string where none is close.
+
+    Capitals make no difference: ReLU is closest to relu.
+    """
+    lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""

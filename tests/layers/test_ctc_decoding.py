@@ -40,8 +40,19 @@ def test_most_probable_labels_are_those_of_all_paths(merge: bool, blank: int) ->
 
 
 def test_a_search_that_does_not_end() -> None:
-    with pytest.raises(InputError, match="No most probable labels of 60 steps found among 100000 prefixes"):
+    with pytest.raises(InputError, match=r"of 60 steps are too unsure: \d+ prefixes are left"):
         most_probable(np.full((60, 50), 0.02), 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0, 1e300])
+def test_numbers_that_are_no_probabilities(value: float) -> None:
+    y = np.full((7, 4), value)
+    assert len(best_path(y, 0)[0]) <= 7
+    with np.errstate(all="ignore"):
+        try:
+            assert len(most_probable(y, 0)[0]) <= 7
+        except InputError as error:
+            assert "too unsure" in str(error)
 
 
 def test_edit_distance() -> None:

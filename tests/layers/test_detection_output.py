@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pathlib
 import tracemalloc
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycaffe.errors import InputError, LayerError, ShapeError
+from pycaffe.errors import ExportError, InputError, LayerError, ShapeError
+from pycaffe.export import export_onnx, to_torch
 from pycaffe.net import TEST, Net
 from tests.layers.case import FORKS, build
 from tests.layers.plain_detection_output import Settings, detection_output
@@ -269,3 +271,12 @@ def test_a_prior_without_size_is_refused_by_codes_that_divide_by_it(code: str) -
     with pytest.raises(InputError, match=r"prior_width and prior_height > 0 .* layer 'l'"):
         run(f"num_classes: 2 code_type: {code}", np.zeros((1, 8)), np.ones((1, 4)), priors_of(flat))
     assert len(run("num_classes: 2", np.zeros((1, 8)), np.ones((1, 4)), priors_of(flat))[0, 0]) == 2
+
+
+def test_a_net_that_ends_in_it_is_not_exported_and_the_error_names_it(tmp_path: pathlib.Path) -> None:
+    net = build(text("num_classes: 2"), (1, 8), (1, 4), (1, 2, 8))
+    with pytest.raises(ExportError, match=r"layer 'l' of type 'DetectionOutput' to ONNX.*export the net before it"):
+        export_onnx(net, tmp_path / "net.onnx")
+    with pytest.raises(ExportError, match="layer 'l' of type 'DetectionOutput' to torch"):
+        to_torch(net)
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from pycaffe.errors import InputError
 __all__ = ["as_blob", "best_path", "collapse", "edit_distance", "most_probable", "target_labels"]
 
 Array = npt.NDArray[Any]
-MOST_PREFIXES = 100_000
+MOST_VALUES = 2**21  # of prefixes left to try: how many of them times how many steps
 
 
 def collapse(path: Sequence[int], blank: int, merge: bool = True) -> list[int]:
@@ -36,53 +36,54 @@ def most_probable(probabilities: Array, blank: int, merge: bool = True) -> tuple
     all that begins with any other prefix (Graves 2012, algorithm 7.1).
 
     Raises:
-        InputError: more than 100 000 prefixes were tried.
+        InputError: so many prefixes are left to try that they would take too much memory.
     """
     y = probabilities.astype(np.float64)
-    ends_blank, ends_label = np.cumprod(y[:, blank]), np.zeros(len(y))
-    best, best_probability = [], float(ends_blank[-1]) if len(y) else 1.0
-    heap: list[tuple[float, list[int], Array, Array]]
-    heap = [(-(1 - best_probability), [], ends_label, ends_blank)]  # what other labels than the prefix itself can have
-    tried = 0
+    only_blanks = np.cumprod(y[:, blank])
+    best, best_probability = list[int](), float(only_blanks[-1])
+    # What else a prefix can become, at most; the prefix; by step, the probability that it ends in a label, or a blank.
+    heap = [(-(1 - best_probability), best, np.zeros(len(y)), only_blanks)]
     while heap and -heap[0][0] > best_probability:
-        _, prefix, old_label, old_blank = heapq.heappop(heap)
-        for label in range(y.shape[1]):
-            if label == blank:
-                continue
-            tried += 1
-            if tried > MOST_PREFIXES:
-                raise InputError(
-                    f"No most probable labels of {len(y)} steps found among {MOST_PREFIXES} prefixes. "
-                    "A lower blank_threshold parts the steps into shorter sections; decoding: 0 takes the best path."
-                )
-            new, ends_label, ends_blank = _extended(y, prefix, label, old_label, old_blank, blank, merge)
-            probability = float(ends_label[-1] + ends_blank[-1])
-            if probability > best_probability:
-                best, best_probability = [*prefix, label], probability
-            rest = float(new.sum()) - probability
-            if rest > best_probability:
-                heapq.heappush(heap, (-rest, [*prefix, label], ends_label, ends_blank))
+        _, prefix, in_label, in_blank = heapq.heappop(heap)
+        begins, in_labels, in_blanks = _extended(y, prefix, in_label, in_blank, blank, merge)
+        exact = in_labels[-1] + in_blanks[-1]
+        exact[blank] = 0
+        label = int(exact.argmax())
+        if exact[label] > best_probability:
+            best, best_probability = [*prefix, label], float(exact[label])
+        rest = begins.sum(0) - exact
+        rest[blank] = 0
+        for label in np.flatnonzero(rest > best_probability).tolist():
+            heapq.heappush(
+                heap, (-rest[label], [*prefix, label], in_labels[:, label].copy(), in_blanks[:, label].copy())
+            )
+        if len(heap) * len(y) > MOST_VALUES:
+            raise InputError(
+                f"The most probable labels of {len(y)} steps are too unsure: {len(heap)} prefixes are left to try. "
+                "A lower blank_threshold parts the steps into shorter sections; decoding: 0 takes the best path."
+            )
     return best, best_probability
 
 
 def _extended(
-    y: Array, prefix: list[int], label: int, old_label: Array, old_blank: Array, blank: int, merge: bool
+    y: Array, prefix: list[int], in_label: Array, in_blank: Array, blank: int, merge: bool
 ) -> tuple[Array, Array, Array]:
-    """What a prefix and a label behind it have, by step.
+    """A prefix with each label behind it, (T, C) each.
 
     Returns:
-        the probability that the label begins there, and that all so far reads as both, ending in the label or a blank.
+        the probabilities that the label begins at a step; that all so far reads as both, and ends in the label; or in a
+        blank.
     """
-    before = np.concatenate(([0.0 if prefix else 1.0], (old_blank + old_label)[:-1]))
-    if merge and prefix and prefix[-1] == label:
-        before = np.concatenate(([0.0], old_blank[:-1]))
-    new = y[:, label] * before
-    ends_label, ends_blank = np.zeros(len(y)), np.zeros(len(y))
-    in_label = in_blank = 0.0
+    before = np.repeat(np.append(0.0 if prefix else 1.0, (in_blank + in_label)[:-1])[:, None], y.shape[1], axis=1)
+    if merge and prefix:
+        before[1:, prefix[-1]] = in_blank[:-1]  # without a blank between it is still the same label
+    begins = y * before
+    in_labels, in_blanks = np.empty_like(y), np.empty_like(y)
+    label = blanks = np.zeros(y.shape[1])
     for t, step in enumerate(y):
-        in_label, in_blank = new[t] + (step[label] * in_label if merge else 0.0), step[blank] * (in_label + in_blank)
-        ends_label[t], ends_blank[t] = in_label, in_blank
-    return new, ends_label, ends_blank
+        label, blanks = begins[t] + (step * label if merge else 0.0), step[blank] * (label + blanks)
+        in_labels[t], in_blanks[t] = label, blanks
+    return begins, in_labels, in_blanks
 
 
 def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:

@@ -24,7 +24,7 @@ from multiprocessing import Process
 import numpy as np
 import caffe
 from pycaffe.solvers import Action
-from pycaffe.solvers.data_parallel import AgreedAction
+from pycaffe.solvers.data_parallel import AgreedAction, SavedPlaces
 
 def solve(solver_file, uid, rank, count, out, options):
     caffe.set_device(rank)
@@ -47,9 +47,16 @@ def solve(solver_file, uid, rank, count, out, options):
         agreed = AgreedAction(nccl, asked)
         solver.add_callback(agreed)
         solver.set_action_function(agreed)
+    if "places" in options:
+        agreed = AgreedAction(nccl, lambda: Action.NONE)
+        solver.add_callback(agreed)
+        solver.add_callback(SavedPlaces(nccl, solver, agreed))
+    for option in options:
+        if option.endswith(".solverstate"):
+            solver.restore(option)
     if "die" in options and rank == 1:
         solver.add_callback(lambda: exit(7) if solver.iter == 1 else None, lambda: None)
-    solver.step(solver.param.max_iter)
+    solver.step(solver.param.max_iter - solver.iter)
     values = {f"{name}{i}": blob.data for name, blobs in solver.net.params.items() for i, blob in enumerate(blobs)}
     np.savez(f"{out}.{rank}", iter=solver.iter, **values)
 
@@ -140,9 +147,22 @@ def test_all_stop_after_the_same_iteration(folder: pathlib.Path) -> None:
     assert_same(first, second, rtol=0, atol=0)
 
 
+def test_all_go_on_where_each_was_in_its_data(folder: pathlib.Path) -> None:
+    whole, _ = run(folder, write_solver(folder, 4, "snapshot: 4"), 2, "places")
+    snapshot = str(folder / "run_iter_4.solverstate")
+    resumed, _ = run(folder, write_solver(folder, 4), 2, snapshot)
+    assert resumed["iter"] == 5
+    assert_same(resumed, whole, rtol=0, atol=0)
+    alone = SGDSolver(str(write_solver(folder, 8)))
+    alone.restore(snapshot)
+    alone.step(1)
+    found = {f"{name}{i}": blob.data for name, blobs in alone.net.params.items() for i, blob in enumerate(blobs)}
+    assert_same({"iter": alone.iter, **found}, whole, rtol=1e-5, atol=1e-7)
+
+
 def test_a_solver_that_is_gone(folder: pathlib.Path) -> None:
     (died,) = run(folder, write_solver(folder, 4), 2, "die", status=7)
-    assert "SolverError: Solver 0 of 2 lost the others: one of them has probably ended." in died["stderr"]
+    assert "SolversLost: Solver 0 of 2 lost the others: one of them has probably ended." in died["stderr"]
 
 
 def test_shared_parameters_travel_together_or_not_at_all(folder: pathlib.Path) -> None:
@@ -215,6 +235,8 @@ def test_what_cannot_be_joined(alone: SGDSolver) -> None:
     parallel.set_solver_count(2)
     with pytest.raises(InputError, match="'none' is no uid"):
         NCCL(alone, "none")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"solver 0 of 2, and its group of torch.distributed is None"):
+        NCCL(alone, None)
     parallel.set_solver_rank(2)
     with pytest.raises(InputError, match="solver_rank 2 is not below solver_count 2"):
         NCCL(alone, NCCL.new_uid())

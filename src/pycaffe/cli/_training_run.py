@@ -46,7 +46,7 @@ def solve(job: TrainingJob, requested: Callable[[], Action], uid: bytes | None =
     """
     from pycaffe import parallel
     from pycaffe.solvers import get_solver
-    from pycaffe.solvers.data_parallel import NCCL, AgreedAction
+    from pycaffe.solvers.data_parallel import NCCL, AgreedAction, SavedPlaces
 
     solver = get_solver(_param_for(job, job.devices[parallel.solver_rank()]))
     if job.snapshot:
@@ -62,6 +62,7 @@ def solve(job: TrainingJob, requested: Callable[[], Action], uid: bytes | None =
             solver.net.after_backward(nccl)
         agreed = AgreedAction(nccl, requested)
         solver.add_callback(agreed)
+        solver.add_callback(SavedPlaces(nccl, solver, agreed))
         solver.set_action_function(agreed)
     if parallel.root_solver():
         with _shown(job, solver), _saved_on_failure(solver):

@@ -21,12 +21,13 @@ from typing import Any
 
 from pycaffe import devices, parallel
 from pycaffe.blob import FloatArray
-from pycaffe.errors import InputError, SolverError
+from pycaffe.errors import InputError, SolverError, SolversLost
 from pycaffe.graph import Parameter
 from pycaffe.layers._torch import Tensor, torch
+from pycaffe.solvers.run_state import save_layers
 from pycaffe.solvers.solver import Action, Solver
 
-__all__ = ["AgreedAction", "NCCL"]
+__all__ = ["AgreedAction", "NCCL", "SavedPlaces"]
 
 TO_MEET = timedelta(minutes=5)  # how long a process waits for the others to come up
 FOR_EVER = timedelta(days=365)  # an iteration may wait for rank 0's tests; as in the original there is no limit
@@ -41,14 +42,15 @@ class NCCL:
 
     Args:
         solver: this process's solver.
-        uid: what `new_uid` gave to all processes of the run.
+        uid: what `new_uid` gave to all processes of the run; None for the group of torch.distributed that this process
+            has joined already.
 
     Raises:
-        SolverError: the others do not come, or the net shares parameters and reduces by layers.
-        InputError: there is another NCCL in this process, or `uid` is none.
+        SolverError: the others do not come.
+        InputError: there is another NCCL in this process, `uid` is none, or the group has another size.
     """
 
-    def __init__(self, solver: Solver, uid: bytes) -> None:
+    def __init__(self, solver: Solver, uid: bytes | None) -> None:
         # Neither the solver nor its net: they hold this object as a callback, and when they go the group has to close.
         everything = solver.net._graph.parameters
         self._parameters: list[Parameter] = [parameter for parameter in everything if parameter.owner is None]
@@ -60,7 +62,9 @@ class NCCL:
         self._device = solver.net._device or devices.default_device()
         self._close: Callable[[], Any] = lambda: None
         parallel.set_multiprocess(True)
-        if parallel.solver_count() > 1:
+        if parallel.solver_count() > 1 and uid is None:
+            self._take_group()
+        elif parallel.solver_count() > 1:
             self._join(uid)
 
     @staticmethod
@@ -72,7 +76,17 @@ class NCCL:
         """
         return os.fsencode(os.path.join(folder or tempfile.gettempdir(), f"pycaffe-nccl-{uuid.uuid4().hex}"))
 
-    def _join(self, uid: bytes) -> None:
+    def _take_group(self) -> None:
+        distributed = torch.distributed
+        group = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else None
+        if group != (parallel.solver_rank(), parallel.solver_count()):
+            raise InputError(
+                f"This process is to be solver {parallel.solver_rank()} of {parallel.solver_count()}, and its group of "
+                f"torch.distributed is {group!r} (rank, size). Set rank and count as in the group, or give a uid."
+            )
+        self._close = Finalize(self, distributed.destroy_process_group, exitpriority=0)
+
+    def _join(self, uid: bytes | None) -> None:
         distributed = torch.distributed
         if distributed.is_initialized():
             raise InputError("This process is in a group of torch.distributed already. Use one NCCL in a process.")
@@ -116,7 +130,8 @@ class NCCL:
         """Averages the gradients; those that travel by layers only have to arrive.
 
         Raises:
-            SolverError: another solver is gone, or layers travel and the net shares parameters.
+            SolversLost: another solver is gone.
+            SolverError: layers travel and the net shares parameters.
         """
         if self._layer_wise and self._shares:
             raise SolverError(
@@ -172,6 +187,28 @@ class NCCL:
         self._reached(lambda: torch.distributed.broadcast(tensor, 0))
         return int(tensor.item())
 
+    def broadcast(self, values: list[Any]) -> list[Any]:
+        """Rank 0's values, to all; as many as each gives, and they have to pickle.
+
+        Raises:
+            SolversLost: another solver is gone.
+        """
+        if parallel.solver_count() > 1:
+            self._reached(lambda: torch.distributed.broadcast_object_list(values, 0))
+        return values
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Every solver's value by rank, on rank 0; None on the others. The value has to pickle.
+
+        Raises:
+            SolversLost: another solver is gone.
+        """
+        if parallel.solver_count() == 1:
+            return [value]
+        values = [None] * parallel.solver_count() if parallel.root_solver() else None
+        self._reached(lambda: torch.distributed.gather_object(value, values, 0))
+        return values
+
     def _packed(self, arrays: Sequence[FloatArray]) -> Tensor:
         """One tensor on the device with all the values: one message costs less than one for each parameter."""
         return torch.cat([torch.from_numpy(array) for array in arrays]).to(self._device)
@@ -181,7 +218,7 @@ class NCCL:
         try:
             return communicate()
         except RuntimeError as error:
-            raise SolverError(
+            raise SolversLost(
                 f"Solver {parallel.solver_rank()} of {parallel.solver_count()} lost the others: one of them has "
                 f"probably ended. {error}"
             ) from error
@@ -196,6 +233,34 @@ def _unpack(flat: Tensor, arrays: Sequence[FloatArray]) -> None:
     for array, part in zip(arrays, flat.split([array.size for array in arrays])):
         if part.data_ptr() != array.ctypes.data:  # a gradient that travelled from where it lies
             torch.from_numpy(array).copy_(part)
+
+
+class SavedPlaces:
+    """Has a snapshot save where each solver is in its data, so that the run goes on there if as many resume it.
+
+    A callback like `AgreedAction`, after which it has to be added: it looks at what that has heard.
+
+    Args:
+        nccl: of this process.
+        solver: of this process.
+        agreed: of this process.
+    """
+
+    def __init__(self, nccl: NCCL, solver: Solver, agreed: AgreedAction) -> None:
+        self._nccl, self._solver, self._agreed = nccl, solver, agreed
+
+    def on_start(self) -> None:
+        """Before an iteration's forward: nothing to do."""
+
+    def on_gradients_ready(self) -> None:
+        """Gathers the places where this iteration ends with a snapshot."""
+        param, iteration = self._solver.param, self._solver.iter + 1
+        last = iteration >= param.max_iter or self._agreed.pending is Action.STOP
+        due = param.snapshot > 0 and iteration % param.snapshot == 0
+        if due or self._agreed.pending is Action.SNAPSHOT or (last and param.snapshot_after_train):
+            places = self._nccl.gather(save_layers(self._solver.net))
+            if places is not None:
+                self._solver.know_places(places)
 
 
 class AgreedAction:
@@ -220,6 +285,11 @@ class AgreedAction:
         """Hears rank 0."""
         asked = self._requested() if parallel.root_solver() else Action.NONE
         self._agreed = Action(self._nccl.broadcast_number(asked.value))
+
+    @property
+    def pending(self) -> Action:
+        """What the solver will hear when it asks next."""
+        return self._agreed
 
     def __call__(self) -> Action:
         """What to do now, once; a solver asks it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -39,6 +40,11 @@ class SmoothedLoss:
         else:
             self.value += (loss - self._losses[0]) / count
         self._losses.append(loss)
+
+    @property
+    def last(self) -> float:
+        """The loss that came last; nan where none has."""
+        return self._losses[-1] if self._losses else math.nan
 
     def state(self) -> dict[str, object]:
         """What `restore` needs, for JSON."""

@@ -98,6 +98,7 @@ class Solver:
         self.newest_snapshot: str | None = None
         self._rate, self._smoothed = Rate(), SmoothedLoss(param.average_loss)
         self._restored_losses: dict[str, Any] | None = None
+        self._places: tuple[int, list[dict[str, Any]]] = (-1, [])  # after which iteration, and of each solver
         self._callbacks: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         self._requested: Callable[[], Action] = lambda: Action.NONE
         self._stopped = self._met_non_finite = False
@@ -112,6 +113,11 @@ class Solver:
     def lr(self) -> float:
         """The learning rate of the next update."""
         return copy.copy(self._learning_rate).at(self.iter, self._smoothed.value)  # a look moves no policy on
+
+    @property
+    def loss(self) -> float:
+        """The last iteration's loss, not averaged over those before it; nan before the first."""
+        return self._smoothed.last
 
     # -- training
 
@@ -319,8 +325,7 @@ class Solver:
             target[...] = values
         self.iter = state.iteration
         self._learning_rate.restore(state.current_step, state.minimum_loss, state.iter_last_event)
-        # Of several solvers only rank 0's place was saved: there the data begin anew for all, as in the original.
-        run_state = read_run_state(path) if parallel.solver_count() == 1 else None
+        run_state = read_run_state(path)
         if run_state is not None:
             self._restore_run_state(run_state)
 
@@ -330,12 +335,22 @@ class Solver:
             "train": save_layers(self.net),
             "test": [save_layers(net) for net in self.test_nets],
         }
+        iteration, places = self._places
+        if iteration == self.iter:
+            state["ranks"] = places
         if self._has_python_layers():
             state["python"] = save_python_random()
         return state
 
     def _restore_run_state(self, state: dict[str, Any]) -> None:
-        restore_layers(self.net, state["train"])
+        # Solvers that train together take turns at the records: the last one's place is where a single one goes on.
+        places = state.get("ranks", [])
+        if parallel.solver_count() == 1:
+            restore_layers(self.net, places[-1] if places else state["train"])
+        elif parallel.solver_rank() < len(places):
+            restore_layers(self.net, places[parallel.solver_rank()])
+        if parallel.solver_count() > 1 and not (parallel.root_solver() and places):
+            return  # of several, those whose place was not saved begin the data anew, as in the original
         for net, layers in zip(self.test_nets, state["test"]):
             restore_layers(net, layers)
         self._restored_losses = state["losses"]
@@ -346,6 +361,14 @@ class Solver:
         return any(node.type == "Python" for net in (self.net, *self.test_nets) for node in net._graph.nodes)
 
     # -- what others ask
+
+    def know_places(self, places: list[dict[str, Any]]) -> None:
+        """Takes where each solver of a run is in its data, by rank: a snapshot after this iteration saves it.
+
+        Args:
+            places: what `save_layers` gave for each training net, after the iteration's forward.
+        """
+        self._places = (self.iter + 1, places)
 
     def share_weights(self, net: Net) -> None:
         """Lets `net` use the parameters of the net that is trained, in layers of the same name."""

@@ -1,0 +1,95 @@
+"""The simulation where the answer can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from cluster_simulation import Bucket, Cluster, Compression, Straggling, Workload, simulate
+
+ONE = Workload("one", 10, (Bucket(1e6, 0.1, 0.2),))
+FREE = Cluster(1e15, latency=0.0, message_seconds=0.0, update_seconds_per_byte=0.0)
+
+
+@pytest.mark.parametrize("mode", ["sync", "ssp", "async", "allreduce"])
+def test_a_free_network_costs_nothing(mode: str) -> None:
+    outcome = simulate(ONE, FREE, 4, servers=2, mode=mode)
+    assert outcome.efficiency == pytest.approx(1.0)
+    assert outcome.images_per_second == pytest.approx(4 * 10 / 0.3)
+
+
+def test_one_server_apart_serves_one_after_the_other() -> None:
+    # 1 MB at 10 MB/s is 0.1 s. Four answers one after the other: 0.4 s; the last worker then computes and pushes.
+    cluster = Cluster(10e6, 0.0, 0.0, 0.0, servers_apart=True)
+    outcome = simulate(ONE, cluster, 4, mode="sync")
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.4 + 0.3 + 0.1, rel=0.02)
+
+
+def test_as_many_servers_as_workers_share_the_load() -> None:
+    # Each link carries three quarters of the 1 MB in as pushes, and as much as answers.
+    outcome = simulate(ONE, Cluster(10e6, 0.0, 0.0, 0.0), 4, servers=4, mode="sync")
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 0.075 + 0.075, rel=0.02)
+
+
+def test_a_ring_moves_each_byte_twice() -> None:
+    # 2 * 3 steps of a quarter of 1 MB, at 10 MB/s, each with 1 ms of latency.
+    outcome = simulate(ONE, Cluster(10e6, 0.001, 0.0, 0.0), 4, mode="allreduce")
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 6 * (0.025 + 0.001))
+    assert outcome.bytes_per_step == pytest.approx(2 * 2 * 0.75 * 1e6)
+
+
+def test_what_travels_beside_the_backward_pass_costs_nothing() -> None:
+    # The upper bucket's megabyte needs 0.1 s, while the lower bucket computes for 0.2 s and has next to no bytes.
+    overlapped = Workload("two", 10, (Bucket(1.0, 0.1, 0.2), Bucket(1e6, 0.1, 0.2)))
+    outcome = simulate(overlapped, Cluster(10e6, 0.0, 0.0, 0.0), 2, mode="allreduce")
+    assert outcome.efficiency == pytest.approx(1.0, rel=1e-3)
+
+
+def test_compression_divides_the_bytes_and_costs_time() -> None:
+    half = Compression("fp16", 0.5, 0.5, seconds_per_byte=1e-7)
+    outcome = simulate(ONE, Cluster(10e6, 0.0, 0.0, 0.0), 4, servers=4, mode="sync", compression=half)
+    assert outcome.bytes_per_step == 1e6
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 0.1 + 0.0375 + 0.0375, rel=0.02)
+
+
+def test_a_server_takes_one_message_after_the_other() -> None:
+    cluster = Cluster(1e15, 0.0, message_seconds=0.05, update_seconds_per_byte=0.0)
+    outcome = simulate(ONE, cluster, 4, servers=1, mode="sync")
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 4 * 0.05)
+
+
+def test_cores_are_shared() -> None:
+    outcome = simulate(ONE, Cluster(1e15, 0.0, 0.0, 0.0, cores=2), 4, mode="sync")
+    assert outcome.efficiency == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(("mode", "staleness", "lead"), [("sync", 0, 1), ("ssp", 3, 4)])
+def test_nobody_is_further_ahead_than_the_rule_allows(mode: str, staleness: int, lead: int) -> None:
+    cluster = Cluster(1e9, straggling=Straggling(slow_workers=1, slow_factor=5))
+    outcome = simulate(ONE, cluster, 4, servers=2, mode=mode, staleness=staleness, steps=40)
+    assert outcome.lead == lead
+
+
+def test_async_waits_for_nobody() -> None:
+    cluster = Cluster(1e15, straggling=Straggling(slow_workers=1, slow_factor=5))
+    outcome = simulate(ONE, cluster, 4, servers=2, mode="async", steps=40)
+    assert outcome.efficiency == pytest.approx((3 + 1 / 5) / 4, rel=0.05)
+
+
+def test_ssp_and_async_gain_where_steps_are_slow_at_random() -> None:
+    cluster = Cluster(1e15, straggling=Straggling(probability=0.2, factor=5))
+    sync, ssp, free = (
+        simulate(ONE, cluster, 4, mode=mode, staleness=4, steps=400).images_per_second
+        for mode in ("sync", "ssp", "async")
+    )
+    assert ssp / sync > 1.3
+    assert free / sync > 1.6
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    cluster = Cluster(1e8, straggling=Straggling(spread=0.2))
+    assert simulate(ONE, cluster, 3, seed=5) == simulate(ONE, cluster, 3, seed=5)
+    assert simulate(ONE, cluster, 3, seed=5) != simulate(ONE, cluster, 3, seed=6)
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(ValueError, match="Unknown mode 'bsp'"):
+        simulate(ONE, FREE, 2, mode="bsp")

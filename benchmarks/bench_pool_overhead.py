@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import pathlib
+import statistics
 import tempfile
 import time
 from multiprocessing.connection import Connection, wait
 
 import numpy as np
-from measure import arguments, spread
+from measure import arguments, spread, verdict
 
 import pycaffe
 
@@ -22,6 +23,7 @@ layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim:
 layer { name: "same" type: "Power" bottom: "data" top: "same" }
 """
 BATCH, WORKERS, ROUNDS = 8, 2, 5
+BAR = 0.06  # ms an item
 INPUT = np.zeros(4, np.float32)
 
 
@@ -80,7 +82,8 @@ def main() -> None:
         for _ in range(1 if quick else ROUNDS):
             pool.append(pool_milliseconds(str(model), items))
             pipe.append(pipe_milliseconds(items))
-    print(f"pool: {spread(pool)} ms an item; bare pipes: {spread(pipe)} ms an item")
+    print(f"bare pipes: {spread(pipe)} ms an item")
+    print(f"pool: {spread(pool)} ms an item   {verdict(statistics.median(pool) <= BAR)} (bar {BAR})")
 
 
 if __name__ == "__main__":

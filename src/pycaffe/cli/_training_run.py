@@ -16,7 +16,7 @@ from pycaffe.errors import CaffeError, SolverError
 if TYPE_CHECKING:
     from pycaffe.solvers import Action, Solver
 
-__all__ = ["TrainingJob", "solve"]
+__all__ = ["TrainingJob", "showing", "solve"]
 
 
 @dataclass(frozen=True)
@@ -129,26 +129,42 @@ def _save(solver: Solver) -> str:
 
 @contextlib.contextmanager
 def _shown(job: TrainingJob, solver: Solver) -> Iterator[None]:
-    """Within the block training is drawn on the terminal, where there is one, and written for TensorBoard."""
+    """Within the block a solver's training is shown."""
+    first = solver.iter
+    with showing(job.tensorboard, first, solver.param.max_iter) as advance:
+        solver.add_callback(
+            lambda: advance(solver.iter, solver._smoothed.value if solver.iter > first else None), lambda: None
+        )
+        yield
+
+
+@contextlib.contextmanager
+def showing(tensorboard: str, first: int, last: int) -> Iterator[Callable[[int, float | None], None]]:
+    """Within the block training is drawn on the terminal, where there is one, and written for TensorBoard.
+
+    Args:
+        tensorboard: the folder for event files, or an empty string.
+        first: the iteration at which training begins.
+        last: that at which it ends.
+
+    Yields:
+        What is to be called with each iteration and the loss, if that is known.
+    """
     from pycaffe.cli._live_line import LiveLine, terminal
     from pycaffe.cli._tensorboard import TensorBoardHandler
 
     logger = logging.getLogger("pycaffe")
     handlers: list[logging.Handler] = []
-    if job.tensorboard:
-        handlers.append(TensorBoardHandler(job.tensorboard, solver.iter))
+    if tensorboard:
+        handlers.append(TensorBoardHandler(tensorboard, first))
         logger.setLevel(logging.INFO)  # whatever GLOG_minloglevel keeps from stderr
     stream = terminal()
-    if stream is not None:
-        line = LiveLine(stream, solver.param.max_iter)
-        first = solver.iter
-        solver.add_callback(
-            lambda: line.advance(solver.iter, solver._smoothed.value if solver.iter > first else None), lambda: None
-        )
+    line = LiveLine(stream, last) if stream is not None else None
+    if line is not None:
         handlers.append(line)
     logger.handlers[:0] = handlers  # before the log's own: the live line makes room for its lines
     try:
-        yield
+        yield line.advance if line is not None else lambda iteration, loss: None
     finally:
         for handler in handlers:
             logger.removeHandler(handler)

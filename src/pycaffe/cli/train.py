@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pycaffe.cli._training_run import TrainingJob
     from pycaffe.solvers import Action
 
+MODES = ("sync", "async", "ssp", "allreduce")
+
 
 @click.command("train", cls=GflagsCommand)
 @click.option("--solver", required=True, metavar="PROTOTXT", help="The solver.")
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
     "--sighup_effect", type=click.Choice(EFFECTS), default="snapshot", show_default=True, help="On a hang-up (SIGHUP)."
 )
 @click.option("--tensorboard", default="", metavar="DIR", help="Write event files for TensorBoard, too.")
+@click.option("--workers", type=int, default=0, help="Train on a cluster (Ray), with so many workers.")
+@click.option("--servers", type=int, default=1, show_default=True, help="How many hold the parameters.")
+@click.option("--mode", type=click.Choice(MODES), default="sync", show_default=True, help="Who waits for whom.")
+@click.option("--staleness", type=int, help="Of ssp: how many steps a worker may be ahead of the slowest.")
+@click.option("--compression", metavar="fp16|topk:F", help="Of gradients; topk: the largest, a part F of them.")
+@click.option("--address", metavar="HOST:PORT|auto", help="The Ray cluster; without it RAY_ADDRESS, else this machine.")
+@click.option("--devices", type=click.Choice(("cpu", "gpu")), help="Of the workers; by default as solver_mode says.")
+@click.option("--min_workers", type=int, help="Go on as long as so many are left; by default all.")
+@click.option("--max_workers", type=int, help="Let workers join up to so many.")
 def command(
     solver: str,
     weights: str,
@@ -38,6 +49,8 @@ def command(
     sigint_effect: str,
     sighup_effect: str,
     tensorboard: str,
+    workers: int,
+    **cluster: Any,
 ) -> int:
     """Train a net, from its fillers, from weights, or on from a snapshot.
 
@@ -50,6 +63,13 @@ def command(
         raise click.UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     log_to_stderr()
     param = _solver_param(solver, level, stages_of(stage), weights, snapshot)
+    if workers:
+        from pycaffe.cli._training_cluster import ClusterOptions, solve_on_cluster
+
+        job = TrainingJob(param, snapshot, (), tensorboard)
+        solve_on_cluster(job, ClusterOptions(workers, **cluster), sigint_effect, sighup_effect)
+        return 0
+    _check_alone(cluster)
     job = TrainingJob(param, snapshot, _devices(gpu, param), tensorboard)
     if len(job.devices) > 1:
         from pycaffe.cli._solver_processes import solve_on_devices
@@ -57,6 +77,14 @@ def command(
         return solve_on_devices(job, sigint_effect, sighup_effect)
     _solve_here(job, sigint_effect, sighup_effect)
     return 0
+
+
+def _check_alone(cluster: dict[str, Any]) -> None:
+    """That nothing asks for a cluster where `--workers` does not."""
+    defaults = {"servers": 1, "mode": "sync"}
+    given = [name for name, value in cluster.items() if value != defaults.get(name)]
+    if given:
+        raise click.UsageError(f"--{given[0]} is for training on a cluster: give --workers, too.")
 
 
 def _solver_param(solver: str, level: int, stages: list[str], weights: str, snapshot: str) -> Any:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from pycaffe.blob import FloatArray
+from pycaffe.cluster.checkpoint_parts import join_parts, split_into_parts
 from pycaffe.cluster.data_position import DataPosition, Place
-from pycaffe.cluster.messages import Part, PieceState
-from pycaffe.cluster.shards import Piece, pieces_of_server
+from pycaffe.cluster.messages import Part
+from pycaffe.cluster.shards import Piece
 from pycaffe.solvers import Solver
 from pycaffe.solvers.snapshot import check_prefix
 
@@ -41,12 +42,12 @@ class RunSolver(Solver):
 
     def begin(self) -> Place:
         """The place in the data where the run begins, after `restore` where there is one."""
+        self._update.own_values()
         self.place = self.data.present()
         return self.place
 
-    def parts(self, pieces: Sequence[Piece], servers: int, workers: int) -> tuple[Part, ...]:
+    def parts(self, pieces: Sequence[Piece], workers: int) -> tuple[Part, ...]:
         """What is held here, as servers take it."""
-        values, histories = self._arrays()
         policy = self._learning_rate
         rates: dict[str, Any] = {
             "current_step": policy.current_step,
@@ -55,44 +56,31 @@ class RunSolver(Solver):
         }
         if self._restored_losses is not None:
             rates["smoothed"] = self._restored_losses
-
-        def state(piece: Piece) -> PieceState:
-            part = slice(piece.start, piece.stop)
-            history = tuple(array[part].copy() for array in histories[piece.parameter])
-            return PieceState(values[piece.parameter][part].copy(), history, self.iter)
-
-        return tuple(
-            Part(
-                0, server, 0, (0,) * workers, {p.index: state(p) for p in pieces_of_server(pieces, server)}, rates
-            )
-            for server in range(servers)
-        )  # fmt: skip
+        values, histories = self.values(), self._histories()
+        return tuple(split_into_parts(values, histories, pieces, iteration=self.iter, workers=workers, rates=rates))
 
     def take(self, parts: Sequence[Part], pieces: Sequence[Piece], iteration: int) -> None:
         """Makes a checkpoint what is held here."""
-        values, histories = self._arrays()
-        for part in parts:
-            for index, state in part.pieces.items():
-                piece = pieces[index]
-                where = slice(piece.start, piece.stop)
-                values[piece.parameter][where] = state.value
-                for array, history in zip(histories[piece.parameter], state.history):
-                    array[where] = history
+        parameters = self._update._parameters
+        values, histories = join_parts(parts, pieces, [parameter.blob.count for parameter in parameters])
+        for parameter, array in zip(parameters, values):
+            parameter.blob.data_storage.changing()[: array.size] = array
+        for targets, arrays in zip(self._histories(), histories):
+            for target, array in zip(targets, arrays):
+                target[...] = array
         rates = parts[0].rates
         self._learning_rate.restore(rates["current_step"], rates["minimum_loss"], rates["iter_last_event"])
         self.iter = iteration
 
-    def _arrays(self) -> tuple[list[FloatArray], list[list[FloatArray]]]:
-        """The values of each parameter and its histories, flat."""
-        self._update.own_values()
-        parameters = self._update._parameters
-        history = self._update.history()
-        values = [parameter.blob.data_storage.changing()[: parameter.blob.count] for parameter in parameters]
-        return values, [history[index :: len(parameters)] for index in range(len(parameters))]
-
     def values(self) -> list[FloatArray]:
         """Copies of the parameters, flat; of shared ones the owner."""
-        return [values.copy() for values in self._arrays()[0]]
+        blobs = [parameter.blob for parameter in self._update._parameters]
+        return [blob.data_storage.array()[: blob.count].copy() for blob in blobs]
+
+    def _histories(self) -> list[list[FloatArray]]:
+        """By history of the rule, then by parameter."""
+        history, count = self._update.history(), len(self._update._parameters)
+        return [history[first : first + count] for first in range(0, len(history), count)]
 
     def arrays_by_layer(self) -> dict[str, list[FloatArray]]:
         """Copies, as in `net.params`."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import queue
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pycaffe.cluster.coordinator import Coordinator
+__all__ = ["Controlled", "RunControl"]
 
-__all__ = ["RunControl"]
+
+class Controlled(Protocol):
+    """What can be asked of a run: as of Coordinator."""
+
+    def join(self) -> None:
+        """One worker more."""
+
+    def leave(self, rank: int | None = None) -> None:
+        """One worker less."""
+
+    def checkpoint_now(self) -> None:
+        """A checkpoint as soon as possible."""
+
+    def stop(self) -> None:
+        """The end as soon as possible."""
 
 
 class RunControl:
@@ -33,18 +46,18 @@ class RunControl:
         """The end of the run as soon as possible."""
         self._asked.put(("stop", None))
 
-    def pass_on(self, coordinator: Coordinator) -> bool:
-        """Tells the coordinator what was asked; returns whether a snapshot was."""
+    def pass_on(self, run: Controlled) -> bool:
+        """Tells a run what was asked; returns whether a snapshot was."""
         snapshot = False
         while not self._asked.empty():
             what, rank = self._asked.get()
             if what == "join":
-                coordinator.join()
+                run.join()
             elif what == "leave":
-                coordinator.leave(rank)
+                run.leave(rank)
             elif what == "stop":
-                coordinator.stop()
+                run.stop()
             else:
-                coordinator.checkpoint_now()
+                run.checkpoint_now()
                 snapshot = True
         return snapshot

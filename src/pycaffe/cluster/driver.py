@@ -188,6 +188,7 @@ class Driver:
             self._recorder.add(news)
             self._coordinator.progress(incarnation, news.generation, news.clock + 1)
         elif isinstance(news, Ready):
+            logger.info("Worker process %d is ready: pid %d on %s.", incarnation, news.pid, news.node)
             self._coordinator.worker_ready(incarnation)
         elif isinstance(news, Failed):
             self._silent.add(incarnation)
@@ -220,12 +221,18 @@ class Driver:
         from pycaffe.cluster.server_actor import ServerActor
 
         number, incarnation = command.server, command.incarnation
-        config = replace(self._server_config, server=number)
+        config = replace(self._server_config, server=number, solver=None)
+        solver = self._server_config.solver.SerializeToString()
         actor = self._ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(ServerActor).remote(
-            config, 1
+            config, solver, 1
         )
         self._servers[number] = (incarnation, actor)
-        self._ask(actor.ready.remote(), lambda _: self._coordinator.server_ready(number, incarnation))
+
+        def ready(where: tuple[str, int]) -> None:
+            logger.info("Server %d is ready: pid %d on %s.", number, where[1], where[0])
+            self._coordinator.server_ready(number, incarnation)
+
+        self._ask(actor.ready.remote(), ready)
         self._ask_server(number, incarnation, actor)
 
     def _ask_server(self, number: int, incarnation: int, actor: Any) -> None:
@@ -352,6 +359,12 @@ class Driver:
             deeds[type(command)](command)
 
     def _fail(self, command: Fail) -> None:
+        """Raises the error, after what was learned is saved."""
+        checkpoint, param = self._coordinator.checkpoint, self._solver.param
+        if checkpoint.iteration > self._snapshot_of and (param.snapshot or param.snapshot_after_train):
+            self._hold(checkpoint)
+            self._snapshot()
+            logger.error("What was learned in %d iterations is saved.", checkpoint.iteration)
         raise command.error
 
 

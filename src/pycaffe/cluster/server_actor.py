@@ -7,12 +7,18 @@ to say to the process that began the run (parts of checkpoints) waits until that
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pycaffe.cluster.exchange import Answer
 from pycaffe.cluster.messages import Part, Pull, Push, Restore, Squares
 from pycaffe.cluster.shard_server import Reply, SendPart, SendSquares, ServerConfig, ShardServer
+from pycaffe.layers._torch import torch
+from pycaffe.proto.schema import SolverParameter
+from pycaffe.threads import set_num_threads
 
 __all__ = ["ServerActor"]
 
@@ -24,15 +30,15 @@ class ServerActor:
     """Runs as an actor with an event loop.
 
     Args:
-        config: of the server.
+        config: of the server, without the solver.
+        solver: the SolverParameter, serialized: protobuf's own pickles do not travel by value.
         threads: for its arithmetic.
     """
 
-    def __init__(self, config: ServerConfig, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._server = ShardServer(config)
+    def __init__(self, config: ServerConfig, solver: bytes, threads: int) -> None:
+        set_num_threads(threads)
+        torch.set_num_threads(threads)  # loads it
+        self._server = ShardServer(replace(config, solver=SolverParameter.FromString(solver)))
         self._peers: Sequence[Any] = ()
         self._parts: list[Part] = []
         self._news = asyncio.Event()
@@ -61,8 +67,9 @@ class ServerActor:
 
     # -- the process that began the run
 
-    async def ready(self) -> None:
-        """Answers once the process runs."""
+    async def ready(self) -> tuple[str, int]:
+        """Answers once the process runs: with its node and pid."""
+        return socket.gethostname(), os.getpid()
 
     async def restore(self, message: Restore, peers: Sequence[Any]) -> int:
         """Begins a generation; returns its number."""

@@ -93,7 +93,7 @@ def train(
     if mode == "allreduce":
         return _train_allreduce(
             solver, workers, (servers, staleness, compression), devices, weights, snapshot, address, on_progress,
-            min_workers, max_workers,
+            min_workers, max_workers, control,
         )  # fmt: skip
     modes, compressed = parse_mode(mode, staleness), parse_compression(compression)
     if workers < 1:
@@ -116,7 +116,7 @@ def train(
     recorder.keep_state(own.iter, own.run_state)
     initial = Checkpoint(
         0, own.iter, own.iter, (0,) * workers, Assignment(workers, param.iter_size),
-        own.parts(pieces, servers, workers),
+        own.parts(pieces, workers),
     )  # fmt: skip
     coordinator = Coordinator(
         RunConfig(
@@ -127,7 +127,11 @@ def train(
     with connect(address, cpus=workers + servers) as connection:
         worker = _resources(connection.ray, devices, param, max(workers, max_workers or 0))
         settings = WorkerSettings(
-            _on_device(param, worker), plan, os.getcwd(), worker.threads, (interval, param.snapshot, param.max_iter)
+            _on_device(param, worker).SerializeToString(),
+            plan,
+            os.getcwd(),
+            worker.threads,
+            (interval, param.snapshot, param.max_iter),
         )
         config = ServerConfig(
             0, servers, tuple(pieces), tuple(parameters), param, modes, compressed, interval, param.max_iter
@@ -217,6 +221,7 @@ def _train_allreduce(
     on_progress: Callable[[int, float], Any] | None,
     min_workers: int | None,
     max_workers: int | None,
+    control: RunControl | None,
 ) -> Run:
     from pycaffe.cluster.allreduce import train_allreduce
 
@@ -230,4 +235,5 @@ def _train_allreduce(
         snapshot=None if snapshot is None else os.fspath(snapshot),
         address=address,
         on_progress=on_progress,
+        control=control,
     )

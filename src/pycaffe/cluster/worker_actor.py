@@ -21,6 +21,9 @@ from pycaffe.cluster.exchange import Answer, Interrupted, Plan
 from pycaffe.cluster.messages import Pull, Push
 from pycaffe.cluster.worker_solver import StepReport, WorkerSolver
 from pycaffe.errors import CaffeError, ClusterError, SolverError
+from pycaffe.layers._torch import torch
+from pycaffe.proto.schema import SolverParameter
+from pycaffe.threads import set_num_threads
 
 __all__ = ["Concluded", "Failed", "News", "Order", "Ready", "WorkerActor", "WorkerSettings"]
 
@@ -33,20 +36,19 @@ class WorkerSettings:
     """What a worker is told once.
 
     Attributes:
-        param: the SolverParameter with the random_seed of the run.
+        param: the SolverParameter with the random_seed of the run, serialized: protobuf's own pickles do not travel by
+            value.
         plan: of the run.
         folder: the working directory, which relative paths are of.
         threads: for its arithmetic.
         saves_every: rank 0 tells its state at iterations that are multiples of one of these.
-        dialect: as of `Net`; None for the default.
     """
 
-    param: Any
+    param: bytes
     plan: Plan
     folder: str
     threads: int
     saves_every: tuple[int, ...]
-    dialect: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,9 @@ class WorkerActor:
             self._news.put(Failed(portable(error)))
 
     def _make_solver(self) -> WorkerSolver:
-        import torch
-
-        from pycaffe.threads import set_num_threads
-
         settings = self._settings
-        torch.set_num_threads(settings.threads)
         set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads)  # loads it
         try:
             os.chdir(settings.folder)
         except OSError as error:
@@ -156,7 +154,7 @@ class WorkerActor:
             ) from error
         every = [interval for interval in settings.saves_every if interval > 0]
         return WorkerSolver(
-            settings.param,
+            SolverParameter.FromString(settings.param),
             settings.plan,
             self._news.put,
             saves=lambda iteration: any(iteration % n == 0 for n in every),

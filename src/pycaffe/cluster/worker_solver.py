@@ -127,7 +127,7 @@ class WorkerSolver(Solver):
 
     def conclude(self, iteration: int, values: list[Any]) -> None:
         """The last display and test, as `solve` has them, with the run's last parameters."""
-        self.iter = iteration
+        self.iter, self._stopped = iteration, False
         for parameter, array in zip(self._update._parameters, values):
             parameter.blob.data_storage.changing()[: parameter.blob.count] = array
         self._conclude()

@@ -126,7 +126,7 @@ def scenarios(costs: Costs) -> list[tuple[str, list[Workload], Cluster, float]]:
 
 
 def configurations(packings: dict[str, Compression]) -> list[tuple[str, dict[str, Any], int]]:
-    """Name, settings, and up to how many workers it is simulated: beyond, hours would pass for little that is new."""
+    """Name, settings, and up to how many workers it is simulated: minutes each beyond, for little that is new."""
     modes: dict[str, dict[str, Any]] = {
         "sync": {"mode": "sync"},
         f"ssp ({STALENESS})": {"mode": "ssp", "staleness": STALENESS},
@@ -134,7 +134,7 @@ def configurations(packings: dict[str, Compression]) -> list[tuple[str, dict[str
     }
     found = [
         (name if packing == "none" else f"{name} {packing}", {**mode, "compression": packings[packing]},
-         SIZES[-1] if packing == "none" or name == "sync" else 64)
+         SIZES[-1] if packing == "none" else 64)
         for name, mode in modes.items()
         for packing in packings
     ]  # fmt: skip
@@ -331,7 +331,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> list[Outcome]:
 def simulate_job(job: Job) -> Outcome:
     """One simulation; fewer steps where there are many workers, who average over themselves."""
     load, cluster, workers, settings = job
-    return simulate(load, cluster, workers, steps=24 if workers <= 16 else 8, **settings)
+    return simulate(load, cluster, workers, steps=24 if workers <= 16 else 8 if workers <= 64 else 6, **settings)
 
 
 if __name__ == "__main__":

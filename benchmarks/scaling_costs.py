@@ -26,7 +26,7 @@ from pycaffe.proto.schema import NetParameter
 __all__ = ["Costs", "measure_costs", "training_form", "workload"]
 
 # The batch that a net is trained with, and the one that is measured here: VGG-16 at 64 takes 10 GB.
-BATCHES = {"lenet": (64, 64), "googlenet": (32, 8), "caffenet": (256, 16), "vgg16": (64, 4)}
+BATCHES = {"lenet": (64, 64), "googlenet": (32, 4), "caffenet": (256, 16), "vgg16": (64, 2)}
 PARTS = 8  # a bucket has at least this part of a net's computing, or of its bytes
 Costs = dict[str, Any]
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 def measure_costs(quick: bool) -> Costs:
     """Seconds and bytes, by name."""
-    nets = {name: _net_costs(name, 2 if quick else 5) for name in BATCHES}
+    nets = {name: _net_costs(name, 1 if quick else 4) for name in BATCHES}
     return {"nets": nets, **_update_costs(), **_message_costs(20 if quick else 100)}
 
 
@@ -134,7 +134,7 @@ def _update_costs() -> dict[str, float]:
     solver = _make_solver("caffenet", 1)
     solver.step(1)
     size = 4 * sum(blob.count for blobs in solver.net.params.values() for blob in blobs)
-    costs = {"update": _median(solver.apply_update, 5) / size}
+    costs = {"update": _median(solver.apply_update, 3) / size}
     gradient = np.random.default_rng(SEED).standard_normal(4_000_000, np.float32)
     for compression in ("fp16", "topk:0.01"):
         encoder = GradientEncoder(parse_compression(compression))

@@ -11,17 +11,18 @@ several machines the folder of `snapshot_prefix` has to be one that all of them 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from pycaffe.cluster.connection import check_nodes, connect
+from pycaffe.cluster.control import RunControl
 from pycaffe.cluster.journal import Journal, Report
 from pycaffe.cluster.run import Run
-from pycaffe.errors import InputError, MissingExtra, SolverError
+from pycaffe.errors import InputError, SolverError
 from pycaffe.solvers import Action
 from pycaffe.solvers.solver import read_solver_param
 
@@ -29,6 +30,7 @@ __all__ = ["train_allreduce"]
 
 TAKE_SECONDS = 0.2  # between two looks into the journal
 STOP_SECONDS = 30.0  # how long a run that is given up may take to end by itself
+logger = logging.getLogger("pycaffe.cluster")
 FOR_EVER = 365 * 24 * 3600  # an iteration may wait for rank 0's tests; as in the original there is no limit
 
 
@@ -41,7 +43,7 @@ def train_allreduce(
     snapshot: str | None = None,
     address: str | None = None,
     on_progress: Callable[[int, float], Any] | None = None,
-    requested: Callable[[], Action] = lambda: Action.NONE,
+    control: RunControl | None = None,
     max_failures: int = 3,
 ) -> Run:
     """Trains as a solver says with W workers, each with the prototxt's batch; equals one process on the joined batch.
@@ -55,7 +57,7 @@ def train_allreduce(
         snapshot: go on from this solver state.
         address: the Ray cluster; None for the one at hand, or a local one.
         on_progress: called with each iteration and its loss (that of rank 0).
-        requested: asked what to do, several times a second.
+        control: takes what is asked while the run goes on; how many workers there are is Ray Train's matter.
         max_failures: how often the workers are started anew.
 
     Returns:
@@ -66,6 +68,7 @@ def train_allreduce(
         InputError: workers are fewer than one, or a snapshot and weights are given.
         SolverError: the workers died more often than they may.
         CaffeError: what a worker raised.
+        ClusterError: from the connection to Ray.
         MissingExtra: Ray is not installed.
     """
     least, most = (workers, workers) if isinstance(workers, int) else workers
@@ -79,30 +82,29 @@ def train_allreduce(
     if weights:
         param.weights.append(os.fspath(weights))
     on_gpu = param.HasField("solver_mode") and param.solver_mode == param.GPU if gpu is None else gpu
-    with _connected(address, most) as cpus, tempfile.TemporaryDirectory(prefix="pycaffe-") as storage:
-        import ray
-
+    with connect(address, cpus=most) as connection, tempfile.TemporaryDirectory(prefix="pycaffe-") as storage:
         from pycaffe.cluster.allreduce_worker import AllReduceJob
 
-        journal: Any = ray.remote(num_cpus=0)(Journal).remote(os.path.abspath(snapshot) if snapshot else "")
-        job = AllReduceJob(param, os.getcwd(), on_gpu, journal)
-        trainer = _trainer(job, workers, cpus, storage, max_failures)
-        return _Follower(journal, on_progress, requested).follow(trainer, param)
+        if not connection.started:
+            check_nodes(connection)
+        journal: Any = connection.ray.remote(num_cpus=0)(Journal).remote(os.path.abspath(snapshot) if snapshot else "")
+        job = AllReduceJob(param.SerializeToString(), os.getcwd(), on_gpu, journal)
+        trainer = _trainer(job, workers, storage, max_failures)
+        return _Follower(journal, on_progress, control or RunControl()).follow(trainer)
 
 
-def _trainer(job: Any, workers: int | tuple[int, int], cpus: float, storage: str, max_failures: int) -> Any:
+def _trainer(job: Any, workers: int | tuple[int, int], storage: str, max_failures: int) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
 
     from pycaffe.cluster.allreduce_worker import run_worker
 
-    resources = {"CPU": cpus, "GPU": 1} if job.gpu else {"CPU": cpus}
     return TorchTrainer(
         run_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if job.gpu else "gloo", timeout_s=FOR_EVER),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.gpu),
         run_config=RunConfig(
             storage_path=storage,  # Ray Train's own; our snapshots are where the solver wants them
             failure_config=FailureConfig(max_failures=max_failures),
@@ -114,18 +116,16 @@ def _trainer(job: Any, workers: int | tuple[int, int], cpus: float, storage: str
 class _Follower:
     """Follows a run to its end: logs what rank 0 logs, and passes on what is asked of it."""
 
-    def __init__(
-        self, journal: Any, on_progress: Callable[[int, float], Any] | None, requested: Callable[[], Action]
-    ) -> None:
+    def __init__(self, journal: Any, on_progress: Callable[[int, float], Any] | None, control: RunControl) -> None:
         self._journal = journal
         self._on_progress = on_progress
-        self._requested = requested
+        self._control = control
         self._attempts = 0
         self._losses: dict[int, float] = {}
         self._snapshots: list[str] = []
         self._outcome: tuple[dict[str, list[Any]], int] | None = None
 
-    def follow(self, trainer: Any, param: Any) -> Run:
+    def follow(self, trainer: Any) -> Run:
         """Runs the trainer. Raises what ended the run."""
         import ray
 
@@ -146,9 +146,9 @@ class _Follower:
         try:
             while not ended.wait(TAKE_SECONDS):
                 self._take()
-                self._pass_on()
+                self._control.pass_on(self)
         except BaseException:
-            self._journal.ask.remote(Action.STOP.value)
+            self.stop()
             ended.wait(STOP_SECONDS)
             raise
         self._take()
@@ -169,7 +169,9 @@ class _Follower:
     def _given_up(self, errors: list[BaseException]) -> SolverError:
         """The error for a run that Ray Train gave up."""
         last = f" Go on from the last snapshot, {self._snapshots[-1]!r}." if self._snapshots else ""
-        reason = str(errors[0]).strip().splitlines()[-1] if errors and str(errors[0]).strip() else "no reason is known"
+        failures: dict[int, BaseException] = getattr(errors[0], "worker_failures", {}) if errors else {}
+        reasons = [f"worker {rank}: {_first_line(reason)}" for rank, reason in sorted(failures.items())]
+        reason = "; ".join(reasons or [_first_line(reason) for reason in errors] or ["no reason is known"])
         error = SolverError(f"Ray Train gave the run up after {self._attempts} attempt(s): {reason}.{last}")
         error.__cause__ = errors[0] if errors else None
         return error
@@ -179,7 +181,7 @@ class _Follower:
 
         attempts, report = ray.get(self._journal.take.remote())
         if attempts > max(self._attempts, 1):
-            logging.getLogger("pycaffe.cluster").warning(
+            logger.warning(
                 "A worker died. All workers were started anew, from %s.",
                 self._snapshots[-1] if self._snapshots else "where the run began",
             )
@@ -199,26 +201,24 @@ class _Follower:
         self._snapshots += report.snapshots
         self._outcome = report.outcome or self._outcome
 
-    def _pass_on(self) -> None:
-        action = self._requested()
-        if action is not Action.NONE:
-            self._journal.ask.remote(action.value)
+    # -- what a RunControl passes on
+
+    def stop(self) -> None:
+        """The end of the run after the iteration that is under way, with a snapshot where the solver wants one."""
+        self._journal.ask.remote(Action.STOP.value)
+
+    def checkpoint_now(self) -> None:
+        """A snapshot after the iteration that is under way."""
+        self._journal.ask.remote(Action.SNAPSHOT.value)
+
+    def join(self) -> None:
+        """Ray Train takes what room there is."""
+        logger.warning("Workers of an all-reduce join when there is room for them, not when asked.")
+
+    def leave(self, rank: int | None = None) -> None:
+        """Ray Train keeps what there is room for."""
+        logger.warning("Workers of an all-reduce leave when their nodes do, not when asked.")
 
 
-@contextlib.contextmanager
-def _connected(address: str | None, workers: int) -> Iterator[float]:
-    """A connection to Ray within the block; how many CPUs a worker takes there."""
-    try:
-        import ray
-        import ray.train  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra.of("ray", "cluster", "Training on a cluster") from error
-    ours = not ray.is_initialized()
-    if ours:
-        os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-        ray.init(address or "local", num_cpus=None if address else max(workers, os.cpu_count() or 1), log_to_driver=False)
-    try:
-        yield 1
-    finally:
-        if ours:
-            ray.shutdown()
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]

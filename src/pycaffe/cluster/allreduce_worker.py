@@ -16,6 +16,7 @@ from pycaffe import parallel
 from pycaffe.cluster.journal import Report
 from pycaffe.errors import CaffeError, SolversLost
 from pycaffe.layers._torch import torch
+from pycaffe.proto.schema import SolverParameter
 from pycaffe.solvers import Action, Solver, get_solver
 from pycaffe.solvers.data_parallel import NCCL, AgreedAction, SavedPlaces
 
@@ -29,13 +30,13 @@ class AllReduceJob:
     """What a worker has to know.
 
     Attributes:
-        param: the SolverParameter.
+        param: the SolverParameter, serialized: protobuf's own pickles do not travel by value.
         folder: the driver's working directory, which relative names in prototxts and lists begin from.
         gpu: whether each worker has a GPU.
         journal: the actor.
     """
 
-    param: Any
+    param: bytes
     folder: str
     gpu: bool
     journal: Any
@@ -100,8 +101,7 @@ def _solve(job: AllReduceJob) -> None:
 
 def _param_for(job: AllReduceJob) -> Any:
     """The solver's parameters with this worker's device."""
-    param = type(job.param)()
-    param.CopyFrom(job.param)
+    param = SolverParameter.FromString(job.param)
     if job.gpu:
         from ray.train.torch import get_device
 

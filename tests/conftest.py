@@ -59,6 +59,13 @@ def refinenet() -> TrainedNet:
 
 
 @pytest.fixture(scope="session")
+def face_ssd_res10() -> TrainedNet:
+    """OpenCV's face detector, an SSD: data (1, 3, 300, 300) blue green red, mean 104 177 123 → detection_out."""
+    folder = fetch("res10")
+    return TrainedNet(folder / "deploy.prototxt.txt", folder / "res10_300x300_ssd_iter_140000.caffemodel")
+
+
+@pytest.fixture(scope="session")
 def photographs() -> pathlib.Path:
     """A folder with scikit-image's 26 photographs, .png and .jpg."""
     return fetch("photographs")

@@ -1,4 +1,4 @@
-"""Trained nets from PyPI packages, against reference Caffe (or OpenCV for FP16 weights), on both engines."""
+"""Trained nets from PyPI packages, on both engines, against reference Caffe (OpenCV for FP16 weights and SSD's layers)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden" / "models"
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
-@pytest.mark.parametrize("name", ["open_nsfw", "finemapping_fp16", "refinenet"])
+@pytest.mark.parametrize("name", ["face_ssd_res10", "open_nsfw", "finemapping_fp16", "refinenet"])
 def test_outputs(name: str, engine: str, request: pytest.FixtureRequest) -> None:
     files: TrainedNet = request.getfixturevalue(name)
     with np.load(GOLDEN / f"{name}.npz") as answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pycaffe import cv2dnn
     from pycaffe.cv2dnn import read_net_from_caffe
+    from pycaffe.detection import Box, Detection, detect
     from pycaffe.errors import (
         CaffeError,
         ClusterError,
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     from pycaffe.export import ExportReport, export_onnx, to_torch
     from pycaffe.images import ImagePreprocess
     from pycaffe.net import TEST, TRAIN, Net
-    from pycaffe.workers import Pool, PoolStats, Result, WorkerStats
+    from pycaffe.workers import Pool, PoolStats, Result, WithContext, WorkerStats
 
 __all__ = [
+    "Box",
     "CaffeError",
     "ClusterError",
     "DataError",
+    "Detection",
     "DeviceError",
     "DuplicateTop",
     "ExportError",
@@ -66,15 +69,19 @@ __all__ = [
     "UnknownBottom",
     "UnknownLayerType",
     "WeightsError",
+    "WithContext",
     "WorkerDied",
     "WorkerStats",
     "cv2dnn",
+    "detect",
     "export_onnx",
     "read_net_from_caffe",
     "to_torch",
 ]
 
 _HOMES = {
+    "Box": "pycaffe.detection",
+    "Detection": "pycaffe.detection",
     "ExportReport": "pycaffe.export",
     "ImagePreprocess": "pycaffe.images",
     "Net": "pycaffe.net",
@@ -83,7 +90,9 @@ _HOMES = {
     "Result": "pycaffe.workers",
     "TEST": "pycaffe.net",
     "TRAIN": "pycaffe.net",
+    "WithContext": "pycaffe.workers",
     "WorkerStats": "pycaffe.workers",
+    "detect": "pycaffe.detection",
     "export_onnx": "pycaffe.export",
     "read_net_from_caffe": "pycaffe.cv2dnn",
     "to_torch": "pycaffe.export",

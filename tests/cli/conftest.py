@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pycaffe import glog
+from tests.detection.tiny_detector import write_tiny_detector
 from tests.workers.tiny_net import write_tiny_net
 
 
@@ -24,3 +25,9 @@ def no_log_goes_on() -> Iterator[None]:
 def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Prototxt and weights of a net of one layer, with 7 classes."""
     return write_tiny_net(tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Prototxt and weights of an SSD whose answers can be told from colours."""
+    return write_tiny_detector(tmp_path_factory.mktemp("detector"))

@@ -27,8 +27,8 @@ def identity(verb: str, model: str, weights: str, settings: Mapping[str, Any]) -
     """
     return {
         "verb": verb,
-        "model": _hash_of_file(model),
-        "weights": _hash_of_file(weights),
+        "model": hash_of_file(model),
+        "weights": hash_of_file(weights),
         "settings": json.loads(json.dumps(settings)),  # as it comes back from the file
     }
 
@@ -38,7 +38,8 @@ def hash_of(data: Any) -> str:
     return f"blake2b:{hashlib.blake2b(data, digest_size=20).hexdigest()}"
 
 
-def _hash_of_file(name: str) -> str:
+def hash_of_file(name: str) -> str:
+    """A hash of a file's bytes."""
     state = hashlib.blake2b(digest_size=20)
     block = bytearray(1 << 20)
     view = memoryview(block)

@@ -1,4 +1,4 @@
-"""How images become inputs: the options that `classify` and `extract` share, and the net that fits them."""
+"""How images become inputs: the options that `classify`, `detect` and `extract` share, and the net that fits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job over images: the options that `classify` and `extract` share, and the run from paths to records.
+"""A job over images: the options that `classify`, `detect` and `extract` share, and the run from paths to records.
 
     paths (lazy) ─ not seen yet ─→ Pool: decode, resize, crop, mean; forward ─→ Row ─→ Sink (--out)
                                                                           └──→ progress, --report
@@ -9,7 +9,7 @@ Nothing here grows with the number of images but SeenPaths (25 bytes an image).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,28 +23,19 @@ from pycaffe.cli._report import Caption, Report
 from pycaffe.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from pycaffe.cli._sinks import Row, SeenPaths, Sink
     from pycaffe.cli._sinks.rows import Column, Values
     from pycaffe.images import ImagePreprocess
+    from pycaffe.net import Net
     from pycaffe.workers import Pool, Result
 
-_OPTIONS = (
+_INPUTS = (
     click.option("--model", required=True, metavar="PROTOTXT", help="The net, in its deploy form."),
     click.option("--weights", required=True, metavar="FILE", help="Its .caffemodel or .caffemodel.h5."),
-    click.option(
-        "--out",
-        default="-",
-        metavar="FILE",
-        help="Records, one an image: .jsonl, .csv, .parquet or .npz.  [default: JSON Lines to standard output]",
-    ),
-    click.option(
-        "--format",
-        type=click.Choice(["csv", "jsonl", "npz", "parquet"]),
-        help="Whatever the suffix of --out.",
-    ),
+)
+_RUN = (
     click.option("--resume", is_flag=True, help="Go on with what --out holds of this job; failed images run again."),
     click.option(
         "--on-error",
@@ -70,11 +61,25 @@ _OPTIONS = (
 )
 
 
-def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; their values come as `JobOptions` takes them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def job_options(formats: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options, for a verb that can write `formats`; their values come as `JobOptions` takes them."""
+    *names, last = (".json (COCO's)" if format == "coco" else f".{format}" for format in formats)
+    outputs = (
+        click.option(
+            "--out",
+            default="-",
+            metavar="FILE",
+            help=f"Records, one an image: {', '.join(names)} or {last}.  [default: JSON Lines to standard output]",
+        ),
+        click.option("--format", type=click.Choice(sorted(formats)), help="Whatever the suffix of --out."),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*_INPUTS, *outputs, *_RUN)):
+            command = option(command)
+        return command
+
+    return add
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,10 @@ class JobTable(Protocol):
     def columns(self) -> tuple[Column, ...]:
         """See `Table`."""
 
+    @property
+    def formats(self) -> Sequence[str]:
+        """See `Table`."""
+
     def json(self, values: Values) -> str:
         """See `Table`."""
 
@@ -114,15 +123,46 @@ class JobTable(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """What of the verb's options changes results."""
 
-    def values(self, outputs: Mapping[str, npt.NDArray[np.float32]]) -> Values:
-        """The values of a record."""
+    def values(self, outputs: Mapping[str, npt.NDArray[Any]]) -> Values:
+        """The values of a record, of what the workers give."""
 
     def caption(self, values: Values) -> Caption | None:
         """What stands below a thumbnail."""
 
 
-def run_job(verb: str, options: JobOptions, preprocess: ImagePreprocess, table: JobTable) -> int:
+Steps = tuple[Callable[[Any], Any], "Callable[..., Any] | None"]
+
+
+def open_net(options: JobOptions) -> Net:
+    """The net with its weights, to look at: what is wrong with it shows before any process starts.
+
+    Raises:
+        ProtoError, NetError, WeightsError: it cannot be loaded.
+        click.UsageError: the weights are another net's.
+    """
+    import warnings
+
+    from pycaffe.net import TEST, Net
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*nothing was copied", UserWarning)
+        try:
+            return Net(options.model, TEST, weights=options.weights)
+        except UserWarning as error:
+            raise click.UsageError(f"{error} Give the weights of this net.") from error
+
+
+def run_job(
+    verb: str, options: JobOptions, images: ImagePreprocess, table: JobTable, steps: Steps | None = None
+) -> int:
     """Runs a job from its paths to its records; returns the exit status.
+
+    Args:
+        verb: whose job it is.
+        options: of the command line.
+        images: how images become inputs.
+        table: what becomes of the outputs.
+        steps: the workers' preprocess and postprocess, where that is more than `images`.
 
     Raises:
         click.UsageError: the job cannot be carried out; nothing was written.
@@ -133,7 +173,7 @@ def run_job(verb: str, options: JobOptions, preprocess: ImagePreprocess, table: 
     from pycaffe.cli._sinks import SeenPaths, format_of, is_file, open_sink
 
     paths = expand(options.paths)
-    format = format_of(options.out, options.format)
+    format = format_of(options.out, options.format, table.formats)
     devices = _devices(options.gpu)
     _check_folder(options.report)
     if options.resume and not is_file(options.out):
@@ -146,11 +186,11 @@ def run_job(verb: str, options: JobOptions, preprocess: ImagePreprocess, table: 
         try:
             held = 0
             if job_file is not None:
-                settings = {**settings_of(preprocess), **table.settings}
+                settings = {**settings_of(images), **table.settings}
                 job = identity(verb, options.model, options.weights, settings)
                 held = _claim(job_file, sink, seen, options, job)
             drain = stack.enter_context(Drain())
-            with _open_pool(options, devices, preprocess, table.outputs) as pool:
+            with _open_pool(options, devices, steps or (images, None), table.outputs) as pool:
                 run = _Run(options, table, sink, seen, drain, pool, held)
                 status = run.run(paths)
             complete = run.read_all
@@ -275,10 +315,12 @@ class _Run:
         return Row(result.item, None, f"{type(error).__name__}: {error}", result.attempts), error, None
 
 
-def _open_pool(options: JobOptions, devices: list[str] | None, preprocess: ImagePreprocess, outputs: list[str]) -> Pool:
+def _open_pool(options: JobOptions, devices: list[str] | None, steps: Steps, outputs: list[str]) -> Pool:
     from pycaffe.workers import Pool
 
     asked = {
+        "preprocess": steps[0],
+        "postprocess": steps[1],
         "workers": options.workers,
         "devices": devices,
         "batch_size": options.batch_size,
@@ -286,7 +328,7 @@ def _open_pool(options: JobOptions, devices: list[str] | None, preprocess: Image
         "item_timeout": options.item_timeout,
     }
     arguments: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return Pool(options.model, options.weights, preprocess=preprocess, outputs=outputs, **arguments)
+    return Pool(options.model, options.weights, outputs=outputs, **arguments)
 
 
 def _look(pool: Pool) -> Workers:

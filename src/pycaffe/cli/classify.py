@@ -10,7 +10,7 @@ import click
 
 from pycaffe.cli._identity import hash_of
 from pycaffe.cli._image_options import ImageOptions, image_options
-from pycaffe.cli._job import JobOptions, job_options, run_job
+from pycaffe.cli._job import JobOptions, job_options, open_net, run_job
 from pycaffe.cli._report import Caption
 
 if TYPE_CHECKING:
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from pycaffe.cli._sinks.rows import Values
     from pycaffe.net import Net
 
+FORMATS = ("jsonl", "csv", "parquet", "npz")
+
 
 @click.command("classify")
-@job_options
-@click.option("--labels", "labels_file", metavar="FILE", help="Names of the classes, one a line.")
+@job_options(FORMATS)
+@click.option("--labels", "labels_file", metavar="FILE", help="Names of the classes: one a line, or a label map.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes an image.")
 @image_options
 def command(
@@ -52,16 +54,15 @@ def command(
     Exit status: 0 all images have scores, 1 some failed, 2 the command cannot be carried out, 130 interrupted,
     143 ended by SIGTERM.
     """
-    from pycaffe.net import TEST, Net
-
-    net = Net(job["model"], TEST)  # here only to look at: what is wrong with it shows before any process starts
+    options = JobOptions(**job)
+    net = open_net(options)
     preprocess = ImageOptions(mean, scale, resize, crop).preprocess(net, "classify")
     scores = net.blobs[net.outputs[0]].shape
     if math.prod(scores[2:]) != 1:
         raise click.UsageError(f"classify needs scores of shape (N, classes). {net.outputs[0]!r} has {scores!r}.")
     labels = _read_labels(labels_file, net) if labels_file is not None else None
     table = Classes(net.outputs[0], min(top, scores[1]), labels)
-    return run_job("classify", JobOptions(**job), preprocess, table)
+    return run_job("classify", options, preprocess, table)
 
 
 class Classes:
@@ -69,6 +70,8 @@ class Classes:
 
     In JSON: `"top": [{"index": 281, "label": "tabby", "score": 0.31}, …]`.
     """
+
+    formats = FORMATS
 
     def __init__(self, output: str, top: int, labels: list[str] | None) -> None:
         from pycaffe.cli._sinks.rows import Column
@@ -120,14 +123,15 @@ def _read_labels(name: str, net: Net) -> list[str]:
     """One label for each class.
 
     Raises:
-        click.UsageError: the file cannot be read, or has more or fewer: then they are another net's, or shifted.
+        DataError: the file cannot be read.
+        click.UsageError: a list has more or fewer: then they are another net's, or shifted.
     """
-    try:
-        with open(name, encoding="utf-8") as file:
-            labels = file.read().rstrip().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"Could not read the labels {name!r}: {error}.") from error
+    from pycaffe.detection import read_class_names
+
+    labels = read_class_names(name)
     classes = net.blobs[net.outputs[0]].count
+    if isinstance(labels, dict):
+        return [labels.get(index, f"class {index}") for index in range(classes)]
     if len(labels) != classes:
         raise click.UsageError(f"{name!r} has {len(labels)} labels, and {net.outputs[0]!r} has {classes} classes.")
-    return [label.strip() for label in labels]
+    return labels

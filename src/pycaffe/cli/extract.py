@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pycaffe.cli._image_options import ImageOptions, image_options
-from pycaffe.cli._job import JobOptions, job_options, run_job
+from pycaffe.cli._job import JobOptions, job_options, open_net, run_job
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from pycaffe.cli._sinks.rows import Values
     from pycaffe.net import Net
 
+FORMATS = ("jsonl", "csv", "parquet", "npz")
 TAKEN = ("path", "error", "failed")  # names of columns
 
 
 @click.command("extract")
-@job_options
+@job_options(FORMATS)
 @click.option("--blobs", required=True, metavar="NAME,NAME", help="The blobs whose values are written.")
 @image_options
 def command(
@@ -41,15 +42,16 @@ def command(
 
     PATHS, --resume, the other options and the exit status are those of `caffe classify`.
     """
-    from pycaffe.net import TEST, Net
-
-    net = Net(job["model"], TEST)  # here only to look at: what is wrong with it shows before any process starts
+    options = JobOptions(**job)
+    net = open_net(options)
     preprocess = ImageOptions(mean, scale, resize, crop).preprocess(net, "extract")
-    return run_job("extract", JobOptions(**job), preprocess, Features(_shapes(net, blobs)))
+    return run_job("extract", options, preprocess, Features(_shapes(net, blobs)))
 
 
 class Features:
     """The table of this verb: a column for each blob. In JSON: `"blobs": {"fc7": [0, 1.25, …]}`."""
+
+    formats = FORMATS
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         from pycaffe.cli._sinks.rows import Column

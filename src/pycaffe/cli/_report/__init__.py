@@ -6,7 +6,7 @@ It is about one run: of a job that was resumed it counts the images that were th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pycaffe.cli._report.statistics import ErrorGroups, Latencies, Sample, Throughput
@@ -17,10 +17,11 @@ TILES = 240  # thumbnails: the page has about 2 MB then
 
 
 class Caption(NamedTuple):
-    """What an image was found to be."""
+    """What an image was found to be, and where: class, left, top, right, bottom in pixels."""
 
     label: str
     score: float
+    boxes: Sequence[tuple[int, float, float, float, float]] = ()
 
 
 class Tile(NamedTuple):

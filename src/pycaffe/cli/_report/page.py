@@ -129,7 +129,7 @@ def _sheet(tiles: list[Tile], count: int) -> str:
 
 
 def _figure(tile: Tile) -> str:
-    picture = thumbnail(tile.path)
+    picture = thumbnail(tile.path, tile.caption.boxes if tile.caption is not None else ())
     image = f'<img src="{picture}" alt="" loading="lazy">' if picture else "no picture"
     data = {"path": tile.path, "seconds": f"{tile.seconds:.6g}"}
     lines = [f"<span>{_text(os.path.basename(tile.path))}</span>", f"<span>{_seconds(tile.seconds)}</span>"]

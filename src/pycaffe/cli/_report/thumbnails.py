@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 __all__ = ["thumbnail"]
 
@@ -11,9 +12,15 @@ PIXELS = 40_000_000  # larger images are left out: decoding one takes a second a
 QUALITY = 80
 
 
-def thumbnail(path: str) -> str | None:
-    """A JPEG as a data URI; None where the file went meanwhile, or is too large."""
+def thumbnail(path: str, boxes: Sequence[tuple[int, float, float, float, float]] = ()) -> str | None:
+    """A JPEG as a data URI, with boxes (class, left, top, right, bottom in the image's pixels) drawn in.
+
+    None where the file went meanwhile, or is too large.
+    """
+    import numpy as np
+
     from pycaffe.errors import InputError
+    from pycaffe.images import draw_boxes, encode
     from pycaffe.images.decode import decode, load_cv2, read_source
     from pycaffe.images.header import read_header
 
@@ -31,5 +38,7 @@ def thumbnail(path: str) -> str | None:
     small = cv2.resize(
         image, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA
     )
-    done, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii") if done else None
+    if boxes:
+        corners = np.array([box[1:] for box in boxes], np.float32) * factor
+        small = draw_boxes(small, corners, [box[0] for box in boxes])
+    return "data:image/jpeg;base64," + base64.b64encode(encode(small, ".jpg", QUALITY)).decode("ascii")

@@ -1,4 +1,4 @@
-"""The sink of a format that has its index at the end: a journal beside the file, of which the file is made.
+"""The sink of a format that cannot be appended to: a journal beside the file, of which the file is made.
 
     write ─→ FILE.partial (journal) ─close(complete)─┐
              FILE, of an earlier job (resumed) ──────┴─→ new FILE, by rename ─→ FILE.partial is removed
@@ -44,7 +44,7 @@ class Format(Protocol):
 
 
 class ArchiveSink:
-    """Parquet or NPZ, to a file or standard output ("-")."""
+    """Parquet, NPZ or COCO's JSON, to a file or standard output ("-")."""
 
     def __init__(self, name: str, table: Table, format: Format) -> None:
         self._name = name

@@ -1,6 +1,7 @@
 """The log of the formats that are made at the end: records with their values as bytes.
 
-    length, CRC-32, length of the head (4 bytes each), head (JSON: path, error or texts), numbers one after the other
+    length, CRC-32, length of the head (4 bytes each), head (JSON: path, error or texts, how many of `many` columns),
+    numbers one after the other
 
 The checksum says whether a record is whole. Behind one that is not nothing can be found, and it is cut off.
 """
@@ -8,6 +9,7 @@ The checksum says whether a record is whole. Behind one that is not nothing can 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from pycaffe.cli._sinks.log import Entry
-from pycaffe.cli._sinks.rows import Row, Table, Values
+from pycaffe.cli._sinks.rows import Row, Table, Values, count_of
 
 __all__ = ["JournalCodec"]
 
@@ -46,6 +48,8 @@ class JournalCodec:
             head["error"] = row.error
         else:
             texts = [column for column in self._columns if column.dtype == "str"]
+            if any(column.many for column in self._columns):
+                head["count"] = count_of(self._columns, values)
             head["texts"] = {column.name: np.ravel(values[column.name]).tolist() for column in texts}
             others = [column for column in self._columns if column.dtype != "str"]
             numbers = [np.asarray(values[column.name], column.dtype).tobytes() for column in others]
@@ -84,11 +88,12 @@ class JournalCodec:
             return Row(head["path"], None, head["error"])
         values: dict[str, np.ndarray] = {}
         for column in self._columns:
+            shape = (head["count"], *column.shape) if column.many else column.shape
             if column.dtype == "str":
-                values[column.name] = np.array(head["texts"][column.name], dtype=object).reshape(column.shape)
+                values[column.name] = np.array(head["texts"][column.name], dtype=object).reshape(shape)
             else:
-                array = np.frombuffer(body, column.dtype, column.size, at)
+                array = np.frombuffer(body, column.dtype, math.prod(shape), at)
                 at += array.nbytes
-                values[column.name] = array.reshape(column.shape)
+                values[column.name] = array.reshape(shape)
         checked: Values = values
         return Row(head["path"], checked)

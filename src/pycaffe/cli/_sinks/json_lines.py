@@ -1,6 +1,7 @@
 """JSON Lines: one record a line, the path first.
 
 caffe classify  {"path": "a.jpg", "top": [{"index": 281, "label": "tabby", "score": 0.31}, …]}
+caffe detect    {"path": "a.jpg", "width": 640, "height": 480, "detections": [{"class": 1, "score": …, "box": […]}, …]}
 caffe extract   {"path": "a.jpg", "blobs": {"fc7": [0, 1.25, …]}}
 a failure       {"path": "b.jpg", "error": "InputError: Could not decode 'b.jpg': it is empty", "attempts": 1}
 """

@@ -125,7 +125,7 @@ ACTIONS: dict[str, Any] = {
     "die once": _die_once,
     "slow": _slow,
     "hang": _announce_and_hang,
-    "sleep": lambda: time.sleep(600),
+    "sleep": lambda seconds=600: time.sleep(seconds),
     "spoil": lambda: filled(SPOILED),
     "shape": lambda *shape: np.zeros(shape, np.float32),
     "environment": lambda: np.full(SHAPE, float(os.environ["OMP_NUM_THREADS"]), np.float32),

@@ -298,5 +298,23 @@ def test_arguments_that_make_no_sense(make: Make) -> None:
 @pytest.mark.parametrize("backend", ["sequential", "thread"])
 def test_what_only_processes_can_do(net: tuple[str, str], backend: Any) -> None:
     for arguments in ({"item_timeout": 1.0}, {"max_items_per_worker": 9}):
-        with pytest.raises(InputError, match=f"need backend='process', not '{backend}'"):
+        with pytest.raises(InputError, match=f"need backend='process' or 'ray', not '{backend}'"):
             Pool(*net, backend=backend, **arguments)
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_in_order_reads_ahead_of_a_slow_item_by_a_bounded_number(net: tuple[str, str], backend: Any) -> None:
+    read = 0
+
+    def numbers() -> Iterator[Any]:
+        nonlocal read
+        yield ("sleep", 0.5)
+        for number in range(1, 2000):
+            read = number
+            yield number
+
+    with Pool(*net, backend=backend, workers=2, batch_size=2, preprocess=faults.act) as workers:
+        results = workers.imap(numbers())
+        assert isinstance(next(results), Result)
+        assert read < 100, "the others went on while the first one slept"
+        assert [result.index for result in itertools.islice(results, 50)] == list(range(1, 51))

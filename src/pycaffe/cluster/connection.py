@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,15 +28,17 @@ from typing import Any
 from pycaffe.errors import ClusterError, MissingExtra
 from pycaffe.threads import available_cores
 
-__all__ = ["Connection", "NodeFacts", "check_nodes", "connect", "load_ray", "look_here", "put", "unfit"]
+__all__ = ["Connection", "NodeFacts", "check_nodes", "connect", "full_store", "load_ray", "look_here", "put", "unfit"]
 
 JOIN_SECONDS = 20  # for the process that tries to join; it takes 2 s where all is well
 TCP_SECONDS = 5
 NODE_SECONDS = 20  # a node answers the question about its versions within it
 STORE_BYTES = 512 << 20  # of the object store of a cluster that is started here: a parameter server's messages fit
 
-_lock = threading.Lock()
+logger = logging.getLogger("pycaffe.cluster")
+_lock = threading.RLock()  # the garbage collector may close a connection in the middle of all this
 _users = 0
+_joined_here = False  # by this module, not by the user
 _started_here = False
 
 
@@ -55,7 +58,7 @@ def load_ray() -> Any:
 
 
 class Connection:
-    """Holds this process in a cluster. The last one to close ends a Ray that the first one started; no other.
+    """Holds this process in a cluster, until the last one is closed; where the user has joined it, beyond that.
 
     Attributes:
         ray: the module.
@@ -67,19 +70,12 @@ class Connection:
         self.ray = ray
         self.started = started
         self.address: str = ray.get_runtime_context().gcs_address
-        self._open = True
+        self._finalizer = weakref.finalize(self, _leave, ray)  # also where it is forgotten
+        self._finalizer.atexit = False  # Ray sees to that itself
 
     def close(self) -> None:
         """Leaves. Repeatable."""
-        global _users, _started_here
-        with _lock:
-            if not self._open:
-                return
-            self._open = False
-            _users -= 1
-            if _users == 0 and _started_here:
-                _started_here = False
-                self.ray.shutdown()
+        self._finalizer()
 
     def __enter__(self) -> Connection:
         return self
@@ -103,7 +99,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Connectio
         ClusterError: nothing answers at the address, it asks for another token, or has another version of Ray or
             Python; or this process is in another cluster.
     """
-    global _users, _started_here
+    global _users, _joined_here, _started_here
     ray = load_ray()
     address = address if address is not None else os.environ.get("RAY_ADDRESS") or None
     with _lock:
@@ -111,11 +107,12 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Connectio
             _check_same(ray, address)
         elif address is None:
             _start(ray, max(available_cores(), cpus or 0))
-            _started_here = True
+            _joined_here = _started_here = True
         else:
             _check_reachable(address)
             _check_joins(address)
             _join(ray, address)
+            _joined_here = True
         _users += 1
         return Connection(ray, _started_here)
 
@@ -219,6 +216,15 @@ def check_nodes(connection: Connection, paths: Iterable[str | os.PathLike[str]] 
 # -- inside
 
 
+def _leave(ray: Any) -> None:
+    global _users, _joined_here, _started_here
+    with _lock:
+        _users -= 1
+        if _users == 0 and _joined_here:
+            _joined_here = _started_here = False
+            ray.shutdown()
+
+
 def _python() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
@@ -245,6 +251,7 @@ def _place(address: str) -> tuple[str, str]:
 
 
 def _start(ray: Any, cpus: int) -> None:
+    _print_nothing()
     try:
         with _own_signals(), _silent():
             ray.init(
@@ -261,6 +268,7 @@ def _start(ray: Any, cpus: int) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
+    _print_nothing()
     try:
         with _own_signals(), _silent():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, configure_logging=False)
@@ -284,13 +292,24 @@ def _own_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Without what Ray logs about a cluster that has a token."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    rays = logging.getLogger("ray")
+    level = rays.level
+    rays.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        rays.setLevel(level)
+
+
+def _print_nothing() -> None:
+    """Ray prints what its nodes report, such as a dead worker, on standard output, in the middle of users' results."""
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], **options: object) -> None:
+        logger.info("Ray: %s", "\n".join(map(str, data.get("lines", ()))))
+
+    if hasattr(worker, "print_to_stdstream"):  # no option of Ray's switches it off
+        worker.print_to_stdstream = log
 
 
 def _check_reachable(address: str) -> None:

@@ -58,9 +58,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has loaded the net, whose blobs take so many bytes for one item."""
+    """The worker has loaded the net, whose blobs take so many bytes for one item. pid: None on another machine."""
 
-    pid: int
+    pid: int | None
     activations: int
 
 

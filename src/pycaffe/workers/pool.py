@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from typing import Any, Literal
 
@@ -84,7 +84,8 @@ class Pool:
     Raises:
         InputError: an argument makes no sense.
         DeviceError: a device is not there.
-        MissingExtra: `precision` needs a library that is not installed.
+        MissingExtra: `precision`, or the backend "ray", needs a library that is not installed.
+        ClusterError: the cluster cannot be joined, or one of its nodes does not fit.
     """
 
     def __init__(
@@ -239,14 +240,17 @@ class Pool:
 
     # -- inside
 
-    def _run(self, items: Iterator[Any], ahead: int) -> Iterator[Result]:
-        """Results as they come; no more than `ahead` times the pool's capacity is read and not yielded."""
+    def _run(self, items: Iterator[Any], ahead: int, early: Sized = ()) -> Iterator[Result]:
+        """Results as they come.
+
+        No more than `ahead` times the pool's capacity is read and not yielded, or yielded and kept in `early`.
+        """
         stream = Stream()
         reader = _Reader(items)
         handed_out = 0
         try:
             while True:
-                if not reader.exhausted and reader.index - handed_out < ahead * self._state.capacity:
+                if not reader.exhausted and reader.index - handed_out + len(early) < ahead * self._state.capacity:
                     self._post_next(reader, stream)
                     results = stream.next(wait=False)
                 elif reader.index > handed_out:
@@ -271,7 +275,7 @@ class Pool:
     def _in_order(self, items: Iterator[Any]) -> Iterator[Result]:
         early: dict[int, Result] = {}
         expected = 0
-        for result in self._run(items, ahead=4):
+        for result in self._run(items, 4, early):
             early[result.index] = result
             while expected in early:
                 yield early.pop(expected)
@@ -338,6 +342,11 @@ def _check_precision(precision: str, calibrated: bool, devices: Sequence[str]) -
         )
     for device in dict.fromkeys(devices):
         choose_engine("torch" if device != "cpu" else None, precision, calibrated, device, TEST)
+
+
+def _cluster(address: str | None, workers: int | None, threads: int) -> Any:
+    """The other machines, of which this package knows nothing: `pycaffe.cluster` stands above it."""
+    return importlib.import_module("pycaffe.cluster.pool_backend").PoolCluster(address, workers, threads)
 
 
 def _source(backend: str, settings: Settings, driver: Driver) -> WorkerSource:

@@ -189,7 +189,7 @@ class Transport:
             pieces.append(_PART.pack(INLINE if place is None else place, part.nbytes))
         return [b"".join(pieces), *inline]
 
-    def unpack(self, data: bytes | bytearray) -> Any:
+    def unpack(self, data: bytes | bytearray | memoryview) -> Any:
         """The message in received bytes.
 
         Raises:

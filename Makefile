@@ -1,4 +1,4 @@
-# Everything a newcomer types: make demo, make demo-train, make test, make lint, make bench. Each sets up its environment by itself, which
+# Everything a newcomer types: make demo, make demo-classify, make demo-train, make test, make lint, make bench. Each sets up its environment by itself, which
 # takes no time when it is there already. PYTHON=python3.12 picks another interpreter (any from 3.10 on).
 
 PYTHON ?= python3
@@ -7,11 +7,12 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: help demo demo-train test lint bench clean
+.PHONY: help demo demo-classify demo-train test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo        score photographs with a trained Caffe net in two worker processes"
+	@echo "make demo        find faces in photographs with a trained Caffe net in two worker processes, and draw them"
+	@echo "make demo-classify  score photographs with another net"
 	@echo "make demo-train  train LeNet on handwritten digits, score it and draw its curves"
 	@echo "make test        lint, type-check and run the whole test suite (TESTS=tests/layers for a part)"
 	@echo "make lint        lint and type-check only"
@@ -44,6 +45,9 @@ $(BENCH)/.bench: $(NEEDS)
 
 demo: $(VENV)/.base
 	$(BIN)/python scripts/demo
+
+demo-classify: $(VENV)/.base
+	$(BIN)/python scripts/demo_classify
 
 demo-train: $(VENV)/.train
 	$(BIN)/python scripts/demo_train

@@ -161,7 +161,10 @@ def decode(encoded: Dense | Sparse) -> FloatArray:
 
 def is_finite(values: FloatArray) -> bool:
     """Whether there is neither NaN nor infinity among them."""
-    if math.isfinite(float(np.dot(values, values))):  # many times faster; squares of large numbers overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = float(np.dot(values, values))
+    # Many times faster than to look at each, but squares of large numbers overflow.
+    if math.isfinite(squares):
         return True
     return bool(np.isfinite(values).all())
 

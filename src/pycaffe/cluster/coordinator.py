@@ -256,9 +256,10 @@ class Coordinator:
         if incarnation not in self.incarnations:
             return
         rank = self.incarnations.index(incarnation)
-        if len(self._workers) > self.config.bounds[0]:
+        others = self._workers[:rank] + self._workers[rank + 1 :]
+        if sum(not worker.leaves for worker in others) >= self.config.bounds[0]:
             # A cut might wait for steps that nobody of this rank does any more, so back to the last checkpoint.
-            del self._workers[rank]
+            self._workers = others
             self._begin_generation()
         else:
             self._workers[rank].lacks_room = True

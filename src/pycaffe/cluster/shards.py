@@ -14,7 +14,7 @@ from pycaffe.errors import SolverError
 __all__ = ["ParameterInfo", "Piece", "buckets_of", "cut_into_pieces", "pieces_of_server"]
 
 # A tensor is cut where each server's part has at least so many elements: below, messages cost more than their bytes.
-SMALLEST_PART = 4096
+SMALLEST_PART = 1024
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def test_without_bias() -> None:
     assert len(build(layer("kernel_size: 3 bias_term: false"), (2, 3, 6, 5)).params["l"]) == 1
 
 
+def test_with_a_capital_w() -> None:
+    text = layer("kernel_size: 3").replace("Depthwise", "DepthWise")
+    assert build(text, (2, 3, 6, 5)).params["l"][0].shape == (3, 1, 3, 3)
+
+
 def test_bad_input() -> None:
     with pytest.raises(LayerError, match="Filter dimensions must be nonzero"):
         build(layer("kernel_size: 0"), (2, 3, 6, 5))

@@ -252,5 +252,6 @@ def test_gpus_that_are_not_there(
 
 def test_gpus_are_the_devices_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpu_count", lambda: 3)
-    asked = [_job._devices(text) for text in (None, "all", "2", "0,02,0")]
+    asked = [_job._devices(text, "process") for text in (None, "all", "2", "0,02,0")]
     assert asked == [None, ["cuda:0", "cuda:1", "cuda:2"], ["cuda:2"], ["cuda:0", "cuda:2", "cuda:0"]]
+    assert [_job._devices(text, "ray") for text in ("all", "7")] == ["all", ["cuda:7"]], "a cluster may have more"

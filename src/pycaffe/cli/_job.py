@@ -9,6 +9,7 @@ Nothing here grows with the number of images but SeenPaths (25 bytes an image).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,6 +48,14 @@ _RUN = (
     click.option("--report", metavar="FILE.html", help="Write a page of figures, errors and thumbnails at the end."),
     click.option("--workers", type=click.IntRange(1), metavar="N", help="Worker processes.  [default: one a core]"),
     click.option("--gpu", metavar="N,N|all", help="GPUs, one worker each."),
+    click.option(
+        "--backend",
+        type=click.Choice(["process", "ray"]),
+        default="process",
+        show_default=True,
+        help="Workers on this machine, or on the nodes of a Ray cluster.",
+    ),
+    click.option("--address", metavar="HOST:PORT", help="The cluster.  [default: Ray is started on this machine]"),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images a forward.  [default: as measured]"),
     click.option(
         "--retries",
@@ -95,6 +104,8 @@ class JobOptions:
     report: str | None
     workers: int | None
     gpu: str | None
+    backend: str
+    address: str | None
     batch_size: int | None
     retries: int | None
     item_timeout: float | None
@@ -174,7 +185,9 @@ def run_job(
 
     paths = expand(options.paths)
     format = format_of(options.out, options.format, table.formats)
-    devices = _devices(options.gpu)
+    devices = _devices(options.gpu, options.backend)
+    if options.address is not None and options.backend != "ray":
+        raise click.UsageError("--address needs --backend ray.")
     _check_folder(options.report)
     if options.resume and not is_file(options.out):
         raise click.UsageError(f"--resume goes on with a file, and {options.out!r} is none. Give --out FILE.")
@@ -315,7 +328,10 @@ class _Run:
         return Row(result.item, None, f"{type(error).__name__}: {error}", result.attempts), error, None
 
 
-def _open_pool(options: JobOptions, devices: list[str] | None, steps: Steps, outputs: list[str]) -> Pool:
+@contextlib.contextmanager
+def _open_pool(
+    options: JobOptions, devices: list[str] | str | None, steps: Steps, outputs: list[str]
+) -> Iterator[Pool]:
     from pycaffe.workers import Pool
 
     asked = {
@@ -326,9 +342,17 @@ def _open_pool(options: JobOptions, devices: list[str] | None, steps: Steps, out
         "batch_size": options.batch_size,
         "retries": options.retries,
         "item_timeout": options.item_timeout,
+        "address": options.address,
     }
     arguments: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return Pool(options.model, options.weights, outputs=outputs, **arguments)
+    with contextlib.ExitStack() as stack:
+        if options.backend == "ray":
+            from pycaffe.cluster.connection import check_nodes, connect
+
+            connection = stack.enter_context(connect(options.address, cpus=options.workers))  # the pool's, too
+            check_nodes(connection, (name for name in options.paths if os.path.exists(name)))
+        backend: Any = options.backend
+        yield stack.enter_context(Pool(options.model, options.weights, outputs=outputs, backend=backend, **arguments))
 
 
 def _look(pool: Pool) -> Workers:
@@ -337,8 +361,8 @@ def _look(pool: Pool) -> Workers:
     return Workers(sum(worker.restarts for worker in workers), memory)
 
 
-def _devices(text: str | None) -> list[str] | None:
-    """`--gpu` as the original's: numbers, or `all`.
+def _devices(text: str | None, backend: str) -> list[str] | str | None:
+    """`--gpu` as the original's: numbers, or `all`. Which of them a cluster has is the pool's affair.
 
     Raises:
         DeviceError: this machine has no such GPU.
@@ -346,8 +370,8 @@ def _devices(text: str | None) -> list[str] | None:
     """
     from pycaffe.devices import check_device, gpu_count
 
-    if text is None:
-        return None
+    if text is None or (text == "all" and backend == "ray"):
+        return text
     if text == "all":
         if not gpu_count():
             raise DeviceError("--gpu all: this machine has no GPU. Leave --gpu out to run on the CPU.")
@@ -355,12 +379,11 @@ def _devices(text: str | None) -> list[str] | None:
     numbers = text.split(",")
     if not all(number.isdecimal() for number in numbers):
         raise click.UsageError(f"--gpu takes numbers, as in 0,1, or all, not {text!r}.")
-    return [check_device(f"cuda:{int(number)}") for number in numbers]
+    devices = [f"cuda:{int(number)}" for number in numbers]
+    return devices if backend == "ray" else [check_device(device) for device in devices]
 
 
 def _check_folder(report: str | None) -> None:
     """Raises click.UsageError where the page could not be written at the end of a long job."""
-    import os
-
     if report is not None and (os.path.isdir(report) or not os.access(os.path.dirname(report) or ".", os.W_OK)):
         raise click.UsageError(f"Could not write the report {report!r}: no such folder, or it may not be written.")

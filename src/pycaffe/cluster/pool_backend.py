@@ -11,6 +11,7 @@ gone, with its node or by itself, is a dead worker; the state machine knows the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -117,7 +118,8 @@ class RayWorker:
         self._loaded = False
         self.pid: int | None = None
         node = ray.get_runtime_context().get_node_id()
-        self._expect(actor.load.remote(sys.path, dict(versions), _packed(self._transport, settings), files, node))
+        packed = _packed(self._transport, settings)
+        self._expect(actor.load.remote(sys.path, os.getcwd(), dict(versions), packed, files, node))
 
     def send(self, message: object) -> None:
         data = _packed(self._transport, message)
@@ -180,12 +182,19 @@ class ScoringWorker:
         self._runner: Runner
 
     def load(
-        self, modules: list[str], versions: dict[str, str], settings: Packed, files: list[NodeFile], pool_node: str
+        self,
+        modules: list[str],
+        folder: str,
+        versions: dict[str, str],
+        settings: Packed,
+        files: list[NodeFile],
+        pool_node: str,
     ) -> Packed:
         """Loads the net; Ready or Failed, packed.
 
         Args:
             modules: where the pool's process finds modules; users' functions may come from there.
+            folder: where that process is: items that are relative paths start there, if this node has it.
             versions: of the pool's process.
             settings: packed.
             files: the prototxt, and the weights if there are any.
@@ -193,6 +202,8 @@ class ScoringWorker:
         """
         try:
             sys.path.extend(folder for folder in modules if folder not in sys.path)
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
             self._load(versions, self._transport.unpack(settings.data), files)
         except (Exception, SystemExit) as error:  # unpickling a function may import a user's module: it may do anything
             return _packed(self._transport, Failed(picklable_error(error)))

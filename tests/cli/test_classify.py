@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pycaffe import TEST, ImagePreprocess, Net
-from tests.cli.case import records, run, write_png
+from tests.cli.case import records, run, run_here, write_png
 from tests.conftest import TrainedNet
 
 
@@ -84,6 +84,14 @@ def test_images_that_cannot_be_read_are_records_and_the_job_goes_on(
     assert done.stderr.count("failed: ") == 5
 
 
+def test_labels_from_a_label_map(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    labels = tmp_path / "labelmap.prototxt"
+    labels.write_text("".join(f'item {{ name: "n{i}" label: {i} }}' for i in range(6)), encoding="utf-8")
+    (record,) = records(classify(net, "--labels", labels, "--top", 7, write_png(tmp_path / "a.png")).stdout)
+    names = {found["index"]: found["label"] for found in record["top"]}
+    assert names == {6: "class 6", **{i: f"n{i}" for i in range(6)}}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -112,20 +120,25 @@ def test_images_that_cannot_be_read_are_records_and_the_job_goes_on(
     ],
 )
 def test_what_cannot_be_carried_out_is_said_before_anything_is_written(
-    net: tuple[str, str], tmp_path: pathlib.Path, words: list[str], message: str
+    net: tuple[str, str],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "two").write_text("one\ntwo\n", encoding="utf-8")
     image = write_png(tmp_path / "a.png")
     words = [str(tmp_path / "two") if word == "@two" else word for word in words]
-    done = classify(net, *words, image, cwd=tmp_path)
+    done = run_here(capsys, "classify", net, *words, image)
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
     assert done.returncode == 2
     assert done.stdout == ""
 
 
-def test_no_image_at_all(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
-    done = classify(net, tmp_path)
+def test_no_image_at_all(net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_here(capsys, "classify", net, tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "No images" in done.stderr
 
@@ -161,9 +174,15 @@ def test_a_grey_net_and_the_crop_that_follows_from_the_net(net: tuple[str, str],
     ],
 )
 def test_nets_that_do_not_classify(
-    net: tuple[str, str], tmp_path: pathlib.Path, shape: tuple[int, ...], layer: str, message: str
+    net: tuple[str, str],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    shape: tuple[int, ...],
+    layer: str,
+    message: str,
 ) -> None:
-    done = classify((write_net(tmp_path, shape, layer), net[1]), write_png(tmp_path / "a.png"))
+    other = write_net(tmp_path, shape, layer), net[1]
+    done = run_here(capsys, "classify", other, write_png(tmp_path / "a.png"))
     assert message in done.stderr
     assert done.returncode == 2
 

@@ -211,7 +211,7 @@ def test_where_there_is_no_room_the_run_goes_on_with_fewer() -> None:
     coordinator.worker_cannot_start(6)
     coordinator.take()
     coordinator.tick()
-    assert StartWorker(6, 0) in coordinator.take(), "one is the least: it is tried again"
+    assert StartWorker(7, 0) in coordinator.take(), "one is the least: it is tried again"
 
 
 def test_stop_ends_with_a_checkpoint() -> None:

@@ -262,7 +262,10 @@ class Coordinator:
             self._workers = others
             self._begin_generation()
         else:
-            self._workers[rank].lacks_room = True
+            # Under a new name, for the process may have been about to start after all.
+            leaves = self._workers[rank].leaves
+            self._workers[rank] = WorkerState(self._new_incarnation(), needs_fence=True, leaves=leaves, lacks_room=True)
+            self._fence(rank)
 
     def progress(self, incarnation: int, generation: int, clock: int) -> None:
         """A worker has done its steps below `clock`: their pushes are answered."""

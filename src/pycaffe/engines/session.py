@@ -1,8 +1,9 @@
 """Makes onnxruntime sessions that use a net's weights where they lie.
 
 Weights reach onnxruntime in two ways. Large matrices that only a Gemm reads (the fully connected layers, nine tenths of
-CaffeNet) are used in place: no copy, no work, pages of the mapped file that processes share. All others are handed over
-as values, since the optimiser folds and reorders them (BatchNorm into the convolution before it, blocked layouts).
+CaffeNet) are used in place: no copy, no work, pages of the mapped file that processes share. All others are values that
+the optimiser folds and reorders (blocked layouts). It reads them from a file that is gone when the session is there,
+one by one: handed over in memory, all of them would be there twice.
 
 Packing the large matrices pays from batch 2 on; at batch 1 a product with a vector reads each weight once, and packing
 would only copy them. (benchmarks/bench_load.py: for CaffeNet's session 0.05 s instead of 0.5 s.)
@@ -10,11 +11,17 @@ would only copy them. (benchmarks/bench_load.py: for CaffeNet's session 0.05 s i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from pycaffe.blob import FloatArray
+from pycaffe.engines.fold_batch_norm import Values, fold_batch_norms
 from pycaffe.engines.runtime import load_onnxruntime, runs_on
 from pycaffe.engines.segment import Segment
 from pycaffe.engines.split_concat import split_concatenations
@@ -23,9 +30,8 @@ from pycaffe.errors import DeviceError
 __all__ = ["create_session"]
 
 MIN_IN_PLACE = 1 << 18  # values; below 1 MB a copy costs nothing
-# The model says that a matrix used in place lies in a file. It must exist, and none is read: an optimiser that wanted
-# to would get an error from this empty one, and `create_session` hands everything over instead.
-EMPTY_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "py.typed")
+WEIGHTS, EMPTY = "weights", "empty"  # files that a session is made from
+ALIGNMENT = 4096  # a page: onnxruntime maps what it need not change
 
 
 def create_session(segment: Segment, values: list[FloatArray], device: str = "cpu", threads: int | None = None) -> Any:
@@ -48,15 +54,16 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
     load_onnxruntime()
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-    split_concatenations(segment.model)
     arrays = dict(zip((name for name, _, _ in segment.parameters), values))
+    made = fold_batch_norms(segment.model, arrays)
+    split_concatenations(segment.model)
     in_place = _used_in_place(segment.model, arrays)
     if in_place:
         try:
-            return _session(segment, arrays, in_place, device, threads)
+            return _session(segment, made, in_place, device, threads)
         except Fail:  # an optimiser asked for the values
             pass
-    return _session(segment, arrays, set(), device, threads)
+    return _session(segment, made, set(), device, threads)
 
 
 def _used_in_place(model: Any, arrays: dict[str, FloatArray]) -> set[str]:
@@ -68,31 +75,51 @@ def _used_in_place(model: Any, arrays: dict[str, FloatArray]) -> set[str]:
     return {name for name, array in arrays.items() if array.size >= MIN_IN_PLACE and readers.get(name) == ["Gemm/1"]}
 
 
-def _session(
-    segment: Segment, arrays: dict[str, FloatArray], in_place: set[str], device: str, threads: int | None
-) -> Any:
+def _session(segment: Segment, values: Values, in_place: set[str], device: str, threads: int | None) -> Any:
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors arrive as exceptions
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # The plan is one block for all activations beside those that the first run took: 12 MB of GoogLeNet's 27, no time.
+    options.enable_mem_pattern = False
     if segment.batch == 1:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    tensors = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
-    handed_over = [name for name in tensors if name not in in_place]
-    if handed_over:
-        options.add_external_initializers(handed_over, [tensors[name] for name in handed_over])
-    folder, file = os.path.split(EMPTY_FILE)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    for name in in_place:
-        options.add_initializer(name, tensors[name])
-    for initializer in segment.model.graph.initializer:
-        if initializer.name in arrays:
-            initializer.external_data[0].value = file if initializer.name in in_place else "memory"
-    session = onnxruntime.InferenceSession(segment.model.SerializeToString(), options, providers=_providers(device))
+    tensors = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values[name]()) for name in in_place}
+    for name, tensor in tensors.items():
+        options.add_initializer(name, tensor)
+    with _values_in_file(segment.model, values, in_place) as folder:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        model = segment.model.SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=_providers(device))
     _give_back_freed_memory()
     return session
+
+
+@contextlib.contextmanager
+def _values_in_file(model: Any, values: Values, in_place: set[str]) -> Iterator[str]:
+    """Writes the values to a file in a folder of its own, points the initializers there and yields the folder.
+
+    A matrix that is used in place points to an empty file: an optimiser that wants its values gets an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="pycaffe-", ignore_cleanup_errors=True) as folder:
+        open(os.path.join(folder, EMPTY), "wb").close()
+        with open(os.path.join(folder, WEIGHTS), "wb") as file:
+            for tensor in model.graph.initializer:
+                if tensor.name not in values:
+                    continue
+                del tensor.external_data[:]
+                if tensor.name in in_place:
+                    tensor.external_data.add(key="location", value=EMPTY)
+                    continue
+                array = np.ascontiguousarray(values[tensor.name]())
+                file.seek(-(-file.tell() // ALIGNMENT) * ALIGNMENT)
+                entries = {"location": WEIGHTS, "offset": file.tell(), "length": array.nbytes}
+                for key, value in entries.items():
+                    tensor.external_data.add(key=key, value=str(value))
+                file.write(array.data)
+        yield folder
 
 
 def _give_back_freed_memory() -> None:

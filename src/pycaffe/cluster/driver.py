@@ -39,6 +39,7 @@ from pycaffe.cluster.recorder import Recorder, first_batch
 from pycaffe.cluster.shard_server import ServerConfig
 from pycaffe.cluster.worker_actor import Concluded, Failed, News, Order, Ready, WorkerSettings
 from pycaffe.cluster.worker_solver import StepReport
+from pycaffe.errors import ClusterError
 from pycaffe.solvers.progress import log_progress
 
 __all__ = ["Driver", "Resources"]
@@ -47,6 +48,7 @@ logger = logging.getLogger("pycaffe.cluster")
 
 WAIT_SECONDS = 0.2  # for news; then it is looked what somebody asks
 TICK_SECONDS = 1.0
+LEAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Driver:
         self._settings, self._server_config, self._worker = settings, server_config, worker
         self._control = control
         self._workers: dict[int, Any] = {}  # by incarnation
+        self._leaving: dict[int, tuple[float, Any]] = {}  # likewise: until when their last reports are waited for
         self._servers: dict[int, tuple[int, Any]] = {}  # by number: incarnation, actor
         self._asked: dict[Any, Callable[[Any], None]] = {}  # what to do with the answer to a call
         self._lost: dict[Any, Callable[[], None]] = {}  # what to do where it has none
@@ -116,7 +119,8 @@ class Driver:
             assert self._result is not None
             return self._result
         finally:
-            for actor in [*self._workers.values(), *(actor for _, actor in self._servers.values())]:
+            pairs = [*self._leaving.values(), *self._servers.values()]
+            for actor in [*self._workers.values(), *(actor for _, actor in pairs)]:
                 self._ray.kill(actor)
 
     def _loop(self) -> None:
@@ -127,6 +131,7 @@ class Driver:
             if time.monotonic() - ticked > TICK_SECONDS:
                 ticked = time.monotonic()
                 self._coordinator.tick()
+                self._see_off()
             self._obey()
 
     # -- calls and their answers
@@ -148,7 +153,9 @@ class Driver:
                 answer = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
                 self._coordinator.fail(error.cause if isinstance(error.cause, BaseException) else error)
-            except self._ray.exceptions.RayError:
+            except self._ray.exceptions.RayError as error:
+                if getattr(error, "actor_init_failed", False):
+                    self._coordinator.fail(ClusterError(f"A process of the run cannot be set up: {error}"))
                 lost()
             else:
                 answered(answer)
@@ -169,10 +176,11 @@ class Driver:
         def answered(news: list[News]) -> None:
             for each in news:
                 self._hear_worker(incarnation, each)
-            if self._workers.get(incarnation) is actor:
-                self._ask_worker(incarnation)
+            if incarnation in self._workers or incarnation in self._leaving:
+                self._ask(actor.news.remote(), answered, lost)
 
         def lost() -> None:
+            self._leaving.pop(incarnation, None)
             if self._workers.pop(incarnation, None) is not None:
                 logger.warning("Worker process %d died.", incarnation)
                 self._coordinator.worker_died(incarnation)
@@ -213,7 +221,14 @@ class Driver:
     def _stop_worker(self, command: StopWorker) -> None:
         actor = self._workers.pop(command.incarnation, None)
         if actor is not None:
-            self._ray.kill(actor)
+            self._leaving[command.incarnation] = (time.monotonic() + LEAVE_SECONDS, actor)
+
+    def _see_off(self) -> None:
+        """Ends the workers that had time to report what they did last."""
+        for incarnation, (until, actor) in list(self._leaving.items()):
+            if time.monotonic() > until:
+                del self._leaving[incarnation]
+                self._ray.kill(actor)
 
     # -- servers
 
@@ -238,7 +253,7 @@ class Driver:
     def _ask_server(self, number: int, incarnation: int, actor: Any) -> None:
         def answered(parts: list[Part]) -> None:
             for part in parts:
-                self._coordinator.part_copied(number, part.generation, part.cut, part.clocks, own_copy(part))
+                self._coordinator.part_copied(number, part.generation, part.cut, part.clocks, _own_copy(part))
             if self._servers.get(number, (None,))[0] == incarnation:
                 self._ask_server(number, incarnation, actor)
 
@@ -368,7 +383,7 @@ class Driver:
         raise command.error
 
 
-def own_copy(part: Part) -> Part:
+def _own_copy(part: Part) -> Part:
     """A part whose arrays are not in the object store: they stay when the store is full, or the node gone."""
     pieces = {
         index: replace(state, value=state.value.copy(), history=tuple(array.copy() for array in state.history))

@@ -76,7 +76,7 @@ class Traffic:
     refused: int = 0
 
 
-def owners(graph: Graph) -> list[Parameter]:
+def _owners(graph: Graph) -> list[Parameter]:
     """The parameters that a solver knows: of shared ones the owner."""
     return [parameter for parameter in graph.parameters if parameter.owner is None]
 
@@ -84,7 +84,7 @@ def owners(graph: Graph) -> list[Parameter]:
 def describe_parameters(graph: Graph) -> tuple[list[ParameterInfo], list[int]]:
     """What servers know of a net's parameters, and the layer of each."""
     found, layers = [], []
-    for parameter in owners(graph):
+    for parameter in _owners(graph):
         node = graph.nodes[parameter.layer]
         kept = parameter.lr_mult == 0 and node.layer.forward_changes_blobs
         name = f"{node.name}[{parameter.index}]"
@@ -107,7 +107,7 @@ class Exchange:
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._plan = plan
-        self._blobs = [parameter.blob for parameter in owners(graph)]
+        self._blobs = [parameter.blob for parameter in _owners(graph)]
         smallest = max(1, sum(piece.size for piece in plan.pieces) // BUCKETS)
         self._buckets = buckets_of(plan.pieces, plan.layers, smallest)
         self.buckets = [min(plan.layers[piece.parameter] for piece in bucket) for bucket in self._buckets]

@@ -12,7 +12,7 @@ from pycaffe.cluster.messages import Checkpoint
 from pycaffe.cluster.run import Run, TraceEvent
 from pycaffe.cluster.worker_solver import StepReport
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "first_batch"]
 
 logger = logging.getLogger("pycaffe.cluster")
 
@@ -33,12 +33,13 @@ class Recorder:
         self._places: dict[int, Place] = {place.batch: place}
         self._run_states: dict[int, dict[str, Any]] = {}
         self._losses: dict[int, dict[int, float]] = {}  # by iteration and rank
-        self._generation = self._workers = 0
+        self._workers: dict[int, int] = {}  # by generation
+        self._begun = 0  # the iteration at which the last generation began
 
     def begin(self, generation: int, workers: int, iteration: int) -> None:
         """A generation of W workers begins at an iteration; what was done from there on is done again. Repeatable."""
-        if generation != self._generation:
-            self._generation, self._workers = generation, workers
+        if generation not in self._workers:
+            self._workers[generation], self._begun = workers, iteration
             self._losses = {number: losses for number, losses in self._losses.items() if number < iteration}
 
     def add(self, report: StepReport) -> None:
@@ -58,10 +59,14 @@ class Recorder:
         self._places[report.place.batch] = report.place
         if report.run_state is not None:
             self._run_states[report.iteration] = report.run_state
+        if report.generation == max(self._workers) or report.iteration <= self._begun:
+            self._add_loss(report)
+
+    def _add_loss(self, report: StepReport) -> None:
         losses = self._losses.setdefault(report.iteration - 1, {})
         losses[report.rank] = report.loss
-        if len(losses) == self._workers:
-            run.iter = max(run.iter, report.iteration)
+        if len(losses) == self._workers[report.generation]:
+            self.run.iter = max(self.run.iter, report.iteration)
             if self._on_progress is not None:
                 self._on_progress(report.iteration, sum(losses.values()) / len(losses))
 

@@ -25,7 +25,7 @@ from pycaffe.layers._torch import torch
 from pycaffe.proto.schema import SolverParameter
 from pycaffe.threads import set_num_threads
 
-__all__ = ["Concluded", "Failed", "News", "Order", "Ready", "WorkerActor", "WorkerSettings"]
+__all__ = ["Concluded", "Failed", "News", "Order", "RayLink", "Ready", "WorkerActor", "WorkerSettings"]
 
 LOOK_SECONDS = 0.5  # between two looks whether a wait is still wanted
 TELL_SECONDS = 10.0  # how long a question for news waits for some
@@ -139,7 +139,7 @@ class WorkerActor:
                     task = self._inbox.get()
                 self._do(solver, task)
         except BaseException as error:
-            self._news.put(Failed(portable(error)))
+            self._news.put(Failed(_portable(error)))
 
     def _make_solver(self) -> WorkerSolver:
         settings = self._settings
@@ -234,7 +234,7 @@ class _Forwarding(logging.Handler):
         self._news.put(record)
 
 
-def portable(error: BaseException) -> BaseException:
+def _portable(error: BaseException) -> BaseException:
     """An error that pickles: ours as it is, others by their text."""
     if isinstance(error, CaffeError):
         return error

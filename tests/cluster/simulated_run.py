@@ -13,57 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from pycaffe.cluster import commands, shard_server
+from pycaffe.cluster import commands
 from pycaffe.cluster.assignment import Assignment
 from pycaffe.cluster.checkpoint_parts import split_into_parts
-from pycaffe.cluster.compression import Dense
 from pycaffe.cluster.coordinator import Coordinator, RunConfig
-from pycaffe.cluster.messages import Checkpoint, Counted, Mode, PieceState, Pull, Push, Restore, Sender, Stale, Values
-from pycaffe.cluster.served_piece import ServedPiece
+from pycaffe.cluster.messages import Checkpoint, Counted, Mode, Pull, Push, Restore, Sender, Stale, Values
 from pycaffe.cluster.shard_server import Reply, SendPart, SendSquares, ServerConfig, ShardServer
 from pycaffe.cluster.shards import ParameterInfo, Piece, cut_into_pieces
 from pycaffe.proto.schema import SolverParameter
 from pycaffe.solvers.learning_rate import LearningRate
 from pycaffe.solvers.update_rules import UpdateStep, clip_scale, sum_of_squares, update, update_rule_class
+from tests.cluster.marked_pieces import MarkedGradient, MarkedPiece
 
 Array = np.ndarray
 SIZES = (3, 2, 2)
 LOST, REPEATED, NUDGED = 0.06, 0.06, 0.01
 MAX_EVENTS = 20_000
-
-
-@dataclass(frozen=True)
-class MarkedGradient(Dense):
-    """A gradient that says which batch it was computed from."""
-
-    batch: int
-
-
-@dataclass(frozen=True)
-class MarkedState(PieceState):
-    """A copy of a piece that says which gradients it holds, in the order in which they were counted."""
-
-    batches: tuple[int, ...]
-
-
-class MarkedPiece(ServedPiece):
-    """A piece that keeps a ledger of the batches it has counted, which goes with its copies."""
-
-    def __init__(self, piece: Any, info: Any, rule: Any, state: PieceState, clocks: Sequence[int]) -> None:
-        super().__init__(piece, info, rule, state, clocks)
-        self.batches = list(getattr(state, "batches", ()))
-
-    def add(self, rank: int, clock: int, gradient: Any) -> bool:
-        self.batches.append(gradient.batch)
-        return super().add(rank, clock, gradient)
-
-    def apply(self, rank: int, clock: int, gradient: Any, step: Any) -> bool:
-        self.batches.append(gradient.batch)
-        return super().apply(rank, clock, gradient, step)
-
-    def copy(self) -> PieceState:
-        state = super().copy()
-        return MarkedState(state.value, state.history, state.steps, tuple(self.batches))
 
 
 @dataclass(frozen=True)
@@ -472,8 +437,3 @@ class SimulatedRun:
         assert counted == {*range(after.first), *after.done}, "a batch was left out"
         if self.plan.mode.staleness is not None:
             assert max(checkpoint.clocks) - min(checkpoint.clocks) <= self.plan.mode.staleness + 1
-
-
-def use_marked_pieces(monkeypatch: Any) -> None:
-    """Lets servers keep ledgers."""
-    monkeypatch.setattr(shard_server, "ServedPiece", MarkedPiece)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pycaffe.cluster.messages import Checkpoint, Mode
-from tests.cluster.simulated_run import Plan, SimulatedRun, use_marked_pieces
+from tests.cluster.marked_pieces import use_marked_pieces
+from tests.cluster.simulated_run import Plan, SimulatedRun
 
 SYNC, SSP, ASYNC = Mode("sync", 0), Mode("ssp", 1), Mode("async", None)
 MEMBERS = ("join", "leave", "worker", "server", "no room", "checkpoint")

@@ -24,6 +24,7 @@ __all__ = [
     "Sparse",
     "decode",
     "encode_values",
+    "is_finite",
     "parse_compression",
 ]
 

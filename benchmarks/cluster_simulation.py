@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["Bucket", "Cluster", "Compression", "Outcome", "Straggling", "Workload", "simulate"]
 
-ASYNC = math.inf
+WITH_SERVERS = ("sync", "ssp", "async")
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,16 @@ def simulate(
     """Runs until the workers have done `steps` steps on average; the first quarter warms up and does not count.
 
     Args:
-        mode: "sync", "ssp" (with `staleness`), "async" or "allreduce".
+        mode: "sync", "ssp" (with `staleness`), "async", "allreduce" (in rings) or "tree" (to a root, and back).
 
     Raises:
         ValueError: another mode.
     """
-    if mode not in ("sync", "ssp", "async", "allreduce"):
-        raise ValueError(f"Unknown mode {mode!r}. Expected sync, ssp, async or allreduce.")
-    bound = {"sync": 0.0, "ssp": float(staleness), "async": ASYNC}.get(mode, 0.0)
+    if mode not in ("sync", "ssp", "async", "allreduce", "tree"):
+        raise ValueError(f"Unknown mode {mode!r}. Expected sync, ssp, async, allreduce or tree.")
+    bound = {"sync": 0.0, "ssp": float(staleness), "async": math.inf}.get(mode, 0.0)
     run = _Run(workload, cluster, workers, compression, steps, seed)
-    exchange = _Ring(run) if mode == "allreduce" else _Servers(run, servers, bound)
+    exchange = _Servers(run, servers, bound) if mode in WITH_SERVERS else _AllReduce(run, tree=mode == "tree")
     run.train(exchange)
     return run.outcome(exchange.bytes_per_step)
 
@@ -229,7 +229,7 @@ class _Run:
         self._ended = 0.0
         self._random = random.Random(seed)
 
-    def train(self, exchange: _Servers | _Ring) -> None:
+    def train(self, exchange: _Servers | _AllReduce) -> None:
         self._exchange = exchange
         for worker in self.workers:
             self._begin(worker)
@@ -311,6 +311,7 @@ class _Servers:
     def __init__(self, run: _Run, servers: int, bound: float) -> None:
         self._run, self._bound = run, bound
         self._pieces = _pieces([bucket.bytes for bucket in run.workload.buckets], servers)
+        self._sizes = {(bucket, at): size for bucket, parts in enumerate(self._pieces) for at, size in parts}
         self._out = [_Link() for _ in run.workers]
         self._in = [_Link() for _ in run.workers]
         apart = run.cluster.servers_apart
@@ -386,8 +387,7 @@ class _Servers:
                 self._answer(who, bucket, clock, server)
 
     def _answer(self, rank: int, bucket: int, clock: int, server: int) -> None:
-        size = next(size for which, size in self._pieces[bucket] if which == server)
-        pull = size * self._run.compression.pull
+        pull = self._sizes[bucket, server] * self._run.compression.pull
         links = None if self._same_machine(rank, server) else (self._server_out[server], self._in[rank])
         self._travel(pull, links, lambda: self._pulled(rank, bucket, clock))
 
@@ -398,13 +398,13 @@ class _Servers:
             self._run.arrived(rank, bucket, clock)
 
 
-class _Ring:
-    """All-reduce in rings, a bucket after the other; each worker updates all parameters itself."""
+class _AllReduce:
+    """All-reduce, a bucket after the other; each worker updates all parameters itself."""
 
-    def __init__(self, run: _Run) -> None:
-        self._run = run
+    def __init__(self, run: _Run, tree: bool) -> None:
+        self._run, self._tree = run, tree
         self._ready: dict[tuple[int, int], int] = defaultdict(int)
-        self._ring = _Link()
+        self._network = _Link()
         workers = len(run.workers)
         self.bytes_per_step = 2 * run.workload.bytes * 2 * (workers - 1) / workers * run.compression.push
 
@@ -416,12 +416,14 @@ class _Ring:
             return
         del self._ready[bucket, step]
         update = run.workload.buckets[bucket].bytes * run.cluster.update_seconds_per_byte
-        through = self._ring.take(run.clock.now, self._seconds(bucket))
+        through = self._network.take(run.clock.now, self._seconds(bucket))
         run.clock.at(through + update, lambda: self._arrive(bucket, step + 1))
 
     def _seconds(self, bucket: int) -> float:
         run, cluster, workers = self._run, self._run.cluster, len(self._run.workers)
         part = run.workload.buckets[bucket].bytes * run.compression.push / workers
+        if self._tree:
+            return 2 * math.ceil(math.log2(workers)) * (cluster.latency + workers * part / cluster.bandwidth)
         if cluster.cores:  # the workers' steps of a ring share the cores
             each = cluster.latency + 2 * part * cluster.copy_seconds_per_byte
             return 2 * (workers - 1) * each * max(1.0, workers / cluster.cores)

@@ -35,7 +35,7 @@ CHART = pathlib.Path(__file__).parent.parent / "docs" / "scaling.png"
 SECTIONS = ("costs", "check", "tables", "stragglers", "published")
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256)
 GIGABIT = 1e9 / 8 * 0.94  # bytes a second that TCP/IP leaves of a gigabit
-QUIET = Straggling(spread=0.05)
+QUIET, QUIET_GPU = Straggling(spread=0.05), Straggling(spread=0.02)
 STALENESS = 2
 TITLES = {"lenet": "LeNet", "googlenet": "GoogLeNet", "caffenet": "CaffeNet", "vgg16": "VGG-16"}
 
@@ -67,10 +67,21 @@ def print_costs(costs: Costs, options: argparse.Namespace) -> None:
     """A step of each net here, and what travels."""
     rows = [
         (TITLES[name], net["batch"], net["measured batch"], f"{net['bytes'] / 1e6:.2f}", f"{net['seconds']:.3f}",
-         f"{net['bytes'] * 2 / net['seconds'] / 1e6:.3g}")
+         f"{net['update']:.4f}", f"{net['bytes'] * 2 / net['seconds'] / 1e6:.3g}")
         for name, net in costs["nets"].items()
     ]  # fmt: skip
-    table(("net", "batch", "measured at", "MB of parameters", "seconds a step", "MB/s pushed and pulled"), rows)
+    table(
+        (
+            "net",
+            "batch",
+            "measured at",
+            "MB of parameters",
+            "seconds of computing",
+            "of updating",
+            "MB/s pushed and pulled",
+        ),
+        rows,
+    )
     print(f"\nupdate (SGD with momentum): {costs['update'] * 1e9:.2f} s/GB of parameters")
     print(f"packing a gradient: fp16 {costs['fp16'] * 1e9:.2f} s/GB, topk:0.01 {costs['topk:0.01'] * 1e9:.2f} s/GB")
     print(
@@ -117,7 +128,7 @@ def scenarios(costs: Costs) -> list[tuple[str, list[Workload], Cluster, float]]:
     here = [workload(name, costs) for name in BATCHES]
     gpus = [workload(name, costs, seconds / 1e3 * BATCHES[name][0] / 16) for name, seconds in TITAN_X.items()]
     cluster = Cluster(10 * GIGABIT, update_seconds_per_byte=costs["update"], straggling=QUIET)
-    fast = replace(cluster, latency=5e-6, update_seconds_per_byte=costs["update"] / 10)
+    fast = replace(cluster, latency=5e-6, update_seconds_per_byte=costs["update"] / 10, straggling=QUIET_GPU)
     return [
         ("machines like this one, 10 Gbit/s", here, cluster, 1.0),
         ("a Titan X each, 10 Gbit/s", gpus, replace(fast, latency=50e-6), 10.0),
@@ -214,8 +225,8 @@ def print_stragglers(costs: Costs, options: argparse.Namespace) -> None:
 # one GPU; where the publication gives none, the guess says so.
 PUBLISHED: list[tuple[str, str, int, str, dict[str, Any], str]] = [
     ("FireCaffe (arXiv 1511.00175)", "GoogLeNet, 128 K20 (Cray), batch 1024 in all", 128, "47",
-     {"mode": "allreduce", "net": "googlenet", "batch": 8, "rate": 46.0, "single": 32, "small": 0.6, "gigabits": 10},
-     "rate of a K20 from 64 epochs in 20.5 days; 8 images take 0.6 of their part of 32's rate; 10 Gbit/s for each GPU"),
+     {"mode": "tree", "net": "googlenet", "batch": 8, "rate": 46.0, "small": 0.6, "gigabits": 40},
+     "46 images/s for a K20 at batch 32, 0.6 of that at batch 8; 40 Gbit/s for each GPU; sums in a tree"),
     ("Poseidon (arXiv 1706.03292)", "Inception-V3, 32 Titan X, batch 32 each", 32, "31.5",
      {"mode": "sync", "bytes": 27e6 * 4, "net": "googlenet", "batch": 32, "rate": 43.0, "gigabits": 40},
      "43 images/s for one GPU; 40 Gbit/s; bytes spread over the layers as GoogLeNet's"),
@@ -245,7 +256,7 @@ def print_published(costs: Costs, options: argparse.Namespace) -> None:
         servers = how.get("servers", workers)
         cluster = Cluster(
             how["gigabits"] * GIGABIT, latency=10e-6, message_seconds=20e-6, update_seconds_per_byte=0.02e-9,
-            servers_apart=servers == 1, straggling=QUIET,
+            servers_apart=servers == 1, straggling=QUIET_GPU,
         )  # fmt: skip
         outcome = simulate(load, cluster, workers, servers=servers, mode=how["mode"])
         speedup = outcome.images_per_second / how["rate"]
@@ -256,14 +267,21 @@ def print_published(costs: Costs, options: argparse.Namespace) -> None:
 # -- the check on this machine
 
 
+# Net, batch, iterations, and what is run: mode, workers.
+CHECKED: list[tuple[str, int, int, list[tuple[str, int]]]] = [
+    ("lenet", 64, 200, [("sync", 1), ("sync", 2), ("sync", 4), ("ssp", 2), ("async", 4), ("allreduce", 2)]),
+    ("caffenet", 4, 16, [("sync", 1), ("sync", 2), ("allreduce", 2)]),
+]
+
+
 def print_check(costs: Costs, options: argparse.Namespace) -> None:
     """Iterations a second of `pycaffe.cluster.train` here, measured and simulated."""
     cores = os.cpu_count() or 1
     rows = []
-    for name, batch, iterations in (("lenet", 64, 300), ("caffenet", 4, 24)):
-        iterations = iterations // 10 if options.quick else iterations
+    for name, batch, iterations, runs in CHECKED:
+        iterations = iterations // 8 if options.quick else iterations
         alone = one_core_seconds(name, batch)
-        for mode, workers in (("sync", 1), ("sync", 2), ("sync", 4), ("ssp", 2), ("async", 4), ("allreduce", 2)):
+        for mode, workers in runs:
             measured = trained(name, batch, mode, workers, iterations)
             load = replace(workload(name, costs, alone), batch=batch)
             # Between processes of one machine copying is what costs, and it is counted as computing.
@@ -331,7 +349,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> list[Outcome]:
 def simulate_job(job: Job) -> Outcome:
     """One simulation; fewer steps where there are many workers, who average over themselves."""
     load, cluster, workers, settings = job
-    return simulate(load, cluster, workers, steps=24 if workers <= 16 else 8 if workers <= 64 else 6, **settings)
+    return simulate(load, cluster, workers, steps=24 if workers <= 16 else 8 if workers <= 64 else 4, **settings)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def test_a_ring_moves_each_byte_twice() -> None:
     assert outcome.bytes_per_step == pytest.approx(2 * 2 * 0.75 * 1e6)
 
 
+def test_a_tree_moves_all_bytes_at_each_level() -> None:
+    outcome = simulate(ONE, Cluster(10e6, 0.001, 0.0, 0.0), 4, mode="tree")
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 2 * 2 * (0.1 + 0.001))
+
+
 def test_what_travels_beside_the_backward_pass_costs_nothing() -> None:
     # The upper bucket's megabyte needs 0.1 s, while the lower bucket computes for 0.2 s and has next to no bytes.
     overlapped = Workload("two", 10, (Bucket(1.0, 0.1, 0.2), Bucket(1e6, 0.1, 0.2)))

@@ -27,7 +27,7 @@ from pycaffe.workers.messages import BatchDone, ItemDone, Settings, Timing, pick
 from pycaffe.workers.staging import CudaLink, Link, Staging, Transfer
 from pycaffe.workers.with_context import WithContext
 
-__all__ = ["Prepared", "Runner"]
+__all__ = ["Entry", "Prepared", "Runner"]
 
 Inputs = dict[str, npt.NDArray[np.float32]]
 Outputs = dict[str, npt.NDArray[np.float32]]

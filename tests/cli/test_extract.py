@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from pycaffe import TEST, ImagePreprocess, Net
-from tests.cli.case import records, run, write_images, write_png
+from tests.cli.case import records, run, run_here, write_images, write_png
 from tests.cli.test_classify import POOL, write_net
 
 
@@ -82,16 +82,21 @@ def test_an_image_that_cannot_be_read_has_an_error_and_no_features(
         ("score,", "Unknown blob name ''"),
     ],
 )
-def test_unknown_blobs(net: tuple[str, str], tmp_path: pathlib.Path, blobs: str, message: str) -> None:
-    done = run("extract", net, "--blobs", blobs, "--out", tmp_path / "o.csv", write_png(tmp_path / "a.png"))
+def test_unknown_blobs(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], blobs: str, message: str
+) -> None:
+    words = ["--blobs", blobs, "--out", tmp_path / "o.csv", write_png(tmp_path / "a.png")]
+    done = run_here(capsys, "extract", net, *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]
 
 
-def test_blobs_with_the_name_of_a_column(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_blobs_with_the_name_of_a_column(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = write_net(tmp_path, (1, 3, 4, 4), POOL.replace('"p"', '"path"'))
-    done = run("extract", (model, net[1]), "--blobs", "path", write_png(tmp_path / "a.png"))
+    done = run_here(capsys, "extract", (model, net[1]), "--blobs", "path", write_png(tmp_path / "a.png"))
     assert done.returncode == 2
     assert "A blob with the name 'path' cannot be written" in done.stderr
 

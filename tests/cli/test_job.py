@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import resource
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pycaffe import cli, devices
+from pycaffe import TEST, Net, cli, devices
 from pycaffe.cli import _job
 from tests.cli.case import command, records, run, start, write_images, write_png
 
@@ -81,6 +82,22 @@ def test_a_signal_lets_finish_what_is_at_work(
     job.resume()
 
 
+def test_a_list_is_at_work_before_its_end_is_known(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    paths = tmp_path / "list"
+    os.mkfifo(paths)
+    images = write_images(tmp_path / "images", 300)
+    running = start("classify", net, f"@{paths}")
+    assert running.stdout is not None
+    with open(paths, "w", encoding="ascii") as file:
+        file.write("".join(f"{images}/{index}.png\n" for index in range(200)))
+        file.flush()
+        early = [json.loads(running.stdout.readline()) for _ in range(50)]
+        file.write("".join(f"{images}/{index}.png\n" for index in range(200, 300)))
+    rest, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert len({record["path"] for record in [*early, *records(rest)]}) == 300
+
+
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_stops_at_once(net: tuple[str, str], tmp_path: pathlib.Path, second: int) -> None:
     job = Held(net, tmp_path)
@@ -103,15 +120,30 @@ def test_two_processes_at_one_file(net: tuple[str, str], tmp_path: pathlib.Path)
     job.resume()
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A net without parameters: a session writes those to a file, and the limit is about that, too."""
+    folder = tmp_path_factory.mktemp("small")
+    model, weights = folder / "small.prototxt", folder / "small.caffemodel"
+    model.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } } }'
+        'layer { name: "score" type: "Pooling" bottom: "data" top: "score"'
+        " pooling_param { pool: AVE global_pooling: true } }",
+        encoding="utf-8",
+    )
+    Net(str(model), TEST).save(str(weights))
+    return str(model), str(weights)
+
+
 def limited(size: int) -> Any:
     """For a child: files may grow so far. EFBIG comes as ENOSPC does, after a part of a record."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "npz", "parquet"])
-def test_a_full_disk_leaves_a_file_that_resumes(net: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
+def test_a_full_disk_leaves_a_file_that_resumes(small: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
     images, out = write_images(tmp_path / "images", 20), tmp_path / f"out.{suffix}"
-    full = run("classify", net, "--out", out, images, preexec_fn=limited(1500))
+    full = run("classify", small, "--out", out, images, preexec_fn=limited(1500))
     assert full.returncode == 1
     assert f"File too large: {str(out)!r}" in full.stderr.replace(".partial", "")
     assert "Traceback" not in full.stderr
@@ -119,24 +151,24 @@ def test_a_full_disk_leaves_a_file_that_resumes(net: tuple[str, str], tmp_path: 
         assert 0 < len(records(out.read_text(encoding="ascii"))) < 20
     else:
         assert not out.exists() or suffix == "csv"
-    done = run("classify", net, "--resume", "--out", out, images)
+    done = run("classify", small, "--resume", "--out", out, images)
     assert done.returncode == 0, done.stderr
     assert "there already" in done.stderr
     whole = tmp_path / f"whole.{suffix}"
-    assert run("classify", net, "--out", whole, images).returncode == 0
+    assert run("classify", small, "--out", whole, images).returncode == 0
     assert same_records(out, whole)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_a_disk_that_is_full_at_the_very_end(net: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
+def test_a_disk_that_is_full_at_the_very_end(small: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
     """The journal fits and what is made of it does not: nothing is lost, and nothing half is there."""
     images, out = write_images(tmp_path / "images", 3), tmp_path / f"out.{suffix}"
-    full = run("extract", net, "--blobs", "score", "--out", out, images, preexec_fn=limited(600))
+    full = run("extract", small, "--blobs", "score", "--out", out, images, preexec_fn=limited(600))
     assert full.returncode == 1, full.stderr
     assert "File too large" in full.stderr
     assert "Traceback" not in full.stderr
     assert sorted(os.listdir(tmp_path)) == ["images", f"{out.name}.job", f"{out.name}.partial"]
-    done = run("extract", net, "--blobs", "score", "--out", out, "--resume", images)
+    done = run("extract", small, "--blobs", "score", "--out", out, "--resume", images)
     assert done.returncode == 0
     assert "there already      3\nimages             0" in done.stderr
     assert out.exists()

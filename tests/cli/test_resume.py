@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cli.case import records, run, start, write_images, write_png
+from tests.cli.case import records, run, run_here, start, write_images, write_png
 from tests.cli.test_job import same_records
 
 
@@ -40,14 +41,17 @@ def wait_for_size(path: pathlib.Path, size: int, process: subprocess.Popen[str])
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "npz"])
-def test_a_kill_in_the_middle(net: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
+def test_a_kill_in_the_middle(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """Of a job that begins, and of one that was resumed."""
     images = write_images(tmp_path / "images", 300)
     (images / "empty.png").touch()
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
-    assert run("classify", net, "--out", whole, images).returncode == 1
-    for part in range(3):
+    assert run_here(capsys, "classify", net, "--out", whole, images).returncode == 1
+    for size in (1, 8001):
         process = start("classify", net, "--workers", 2, "--resume", "--out", out, images)
-        assert wait_for_size(log_of(out), 1 + 4000 * part, process)
+        assert wait_for_size(log_of(out), size, process)
         kill_tree(process)
     done = run("classify", net, "--resume", "--out", out, images)
     assert done.returncode == 1, done.stderr
@@ -83,15 +87,26 @@ def test_kills_at_twenty_random_moments_of_two_thousand_images(net: tuple[str, s
     assert len(records(out.read_text(encoding="ascii"))) == 2000
 
 
-@pytest.fixture
-def finished(net: tuple[str, str], tmp_path: pathlib.Path) -> tuple[tuple[str, str], pathlib.Path, list[Any]]:
-    """Net, file, and words of a job that has run."""
-    labels = tmp_path / "labels.txt"
+@pytest.fixture(scope="module")
+def finished_once(net: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, list[Any]]:
+    """File, and words without --out, of a job that has run."""
+    folder = tmp_path_factory.mktemp("finished")
+    labels, out = folder / "labels.txt", folder / "out.jsonl"
     labels.write_text("a\nb\nc\nd\ne\nf\ng\n", encoding="ascii")
-    out = tmp_path / "out.jsonl"
-    words = ["--out", out, "--mean", "1,2,3", "--labels", labels, write_png(tmp_path / "a.png")]
-    assert run("classify", net, *words).returncode == 0
-    return net, out, words
+    words = ["--mean", "1,2,3", "--labels", labels, write_png(folder / "a.png")]
+    assert run("classify", net, "--out", out, *words).returncode == 0
+    return out, words
+
+
+@pytest.fixture
+def finished(
+    net: tuple[str, str], finished_once: tuple[pathlib.Path, list[Any]], tmp_path: pathlib.Path
+) -> tuple[tuple[str, str], pathlib.Path, list[Any]]:
+    """Net, file (a copy), and words of a job that has run."""
+    once, words = finished_once
+    out = pathlib.Path(shutil.copy(once, tmp_path))
+    shutil.copy(f"{once}.job", tmp_path)
+    return net, out, ["--out", out, *words]
 
 
 @pytest.mark.parametrize(
@@ -107,18 +122,21 @@ def finished(net: tuple[str, str], tmp_path: pathlib.Path) -> tuple[tuple[str, s
     ],
 )
 def test_a_file_of_another_job_is_refused(
-    finished: tuple[tuple[str, str], pathlib.Path, list[Any]], words: list[str], message: str
+    finished: tuple[tuple[str, str], pathlib.Path, list[Any]],
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
 ) -> None:
     net, out, before = finished
     folder = out.parent
     (folder / "labels").write_text("a\nb\nc\nd\ne\nf\nG\n", encoding="ascii")
     (folder / "model").write_text(pathlib.Path(net[0]).read_text("utf-8") + "\n# changed\n", encoding="utf-8")
     weights = bytearray(pathlib.Path(net[1]).read_bytes())
-    weights[-5] ^= 1
+    weights[len(weights) // 2] ^= 1  # of a value
     (folder / "weights").write_bytes(weights)
     words = [str(folder / word[1:]) if word.startswith("@") else word for word in words]
     records_before = out.read_bytes()
-    done = run("classify", net, *before, "--resume", *words)
+    done = run_here(capsys, "classify", net, *before, "--resume", *words)
     assert message in done.stderr
     assert done.returncode == 2
     assert out.read_bytes() == records_before
@@ -136,11 +154,11 @@ def test_workers_batches_and_tries_make_no_other_job(
 
 
 def test_without_resume_a_file_with_records_is_refused(
-    finished: tuple[tuple[str, str], pathlib.Path, list[Any]],
+    finished: tuple[tuple[str, str], pathlib.Path, list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, out, words = finished
     before = out.read_bytes()
-    done = run("classify", net, *words)
+    done = run_here(capsys, "classify", net, *words)
     assert done.returncode == 2
     assert "holds records already. Remove it, give another --out, or go on with --resume" in done.stderr
     assert out.read_bytes() == before
@@ -148,7 +166,9 @@ def test_without_resume_a_file_with_records_is_refused(
 
 @pytest.mark.parametrize("damage", [None, "", "{", '{"verb": "classify"}', "[]"])
 def test_a_file_that_does_not_tell_its_job_is_refused(
-    finished: tuple[tuple[str, str], pathlib.Path, list[Any]], damage: str | None
+    finished: tuple[tuple[str, str], pathlib.Path, list[Any]],
+    capsys: pytest.CaptureFixture[str],
+    damage: str | None,
 ) -> None:
     net, out, words = finished
     job = out.with_name("out.jsonl.job")
@@ -156,18 +176,20 @@ def test_a_file_that_does_not_tell_its_job_is_refused(
     job.unlink()
     if damage is not None:
         job.write_text(damage, encoding="ascii")
-    done = run("classify", net, *words, "--resume")
+    done = run_here(capsys, "classify", net, *words, "--resume")
     assert done.returncode == 2
     assert "which would say of what job it is, is not there or is damaged" in done.stderr
     assert job.exists() == bool(damage)
 
 
 def test_extract_does_not_go_on_with_classes(
-    finished: tuple[tuple[str, str], pathlib.Path, list[Any]], tmp_path: pathlib.Path
+    finished: tuple[tuple[str, str], pathlib.Path, list[Any]],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     net, out, _ = finished
     words = ["--blobs", "score", "--mean", "1,2,3", "--out", out, "--resume", tmp_path / "a.png"]
-    done = run("extract", net, *words)
+    done = run_here(capsys, "extract", net, *words)
     assert done.returncode == 2
     assert "its verb was 'classify', and is 'extract'" in done.stderr
 

@@ -41,7 +41,7 @@ OWN_BARS = {1: 24e6, 8: 64e6}  # bytes, by batch
 SUM_BAR = 1.6  # of the weights, beside the growth of the workers
 REPLACEMENT_BAR = 0.1  # s
 BATCH = 8
-ROUNDS, IMAGES = 7, 200
+ROUNDS, IMAGES = 7, 208  # whole batches, as many for each of two workers
 COST_BAR, COST_ITEMS = 0.06e-3, 20_000
 NOTHING = """
 name: "nothing"

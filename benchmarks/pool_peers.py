@@ -86,11 +86,13 @@ def onnxruntime_pool(workers: int, batch: int) -> Run:
 # -- pycaffe
 
 
-def pycaffe_pool(workers: int, batch: int) -> Run:
+def pycaffe_pool(workers: int, batch: int, backend: Any = "process") -> Run:
     import pycaffe
 
     preprocess = pycaffe.ImagePreprocess(mean=MEAN, resize=(SIZE, SIZE))
-    pool = pycaffe.Pool(*net_files("caffenet"), workers=workers, batch_size=batch, preprocess=preprocess)
+    pool = pycaffe.Pool(
+        *net_files("caffenet"), workers=workers, backend=backend, batch_size=batch, preprocess=preprocess
+    )
 
     def run(paths: Sequence[str]) -> int:
         count = 0
@@ -103,7 +105,11 @@ def pycaffe_pool(workers: int, batch: int) -> Run:
     return run
 
 
-POOLS = {"opencv": opencv_pool, "onnxruntime": onnxruntime_pool, "pycaffe": pycaffe_pool}
+def ray_pool(workers: int, batch: int) -> Run:
+    return pycaffe_pool(workers, batch, "ray")
+
+
+POOLS = {"opencv": opencv_pool, "onnxruntime": onnxruntime_pool, "pycaffe": pycaffe_pool, "ray": ray_pool}
 
 
 def main(peer: str, workers: str, batch: str, folder: str) -> None:

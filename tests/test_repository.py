@@ -45,7 +45,7 @@ OPTIONAL = {
     "lmdb": {"data"},
     "matplotlib": {"cli"},
     "plyvel": {"data"},
-    "pyarrow": {"cli"},
+    "pyarrow": {"cli", "cluster"},
     "ray": {"cluster"},
     "tensorboardX": {"cli"},
     "torch": {"engines", "layers", "solvers", "export"},

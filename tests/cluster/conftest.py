@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import secrets
-from collections.abc import Iterator
 
 import pytest
 
 from pycaffe.cluster.connection import Connection, connect
 
+HERE = pathlib.Path(__file__).parent
+_held: list[Connection] = []
 
-@pytest.fixture(scope="package")
-def local_ray() -> Iterator[Connection]:
+
+@pytest.fixture
+def local_ray() -> Connection:
     """Ray on this machine, which says that it has eight CPUs."""
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # else Ray writes one into the home folder
-    with connect(cpus=8) as connection:
-        yield connection
+    if not _held:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # else Ray writes one into the home folder
+        _held.append(connect(cpus=8))
+    return _held[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    if _held and (nextitem is None or HERE not in nextitem.path.parents):
+        _held.pop().close()

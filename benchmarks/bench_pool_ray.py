@@ -1,4 +1,4 @@
-"""The pool on Ray against the pool of processes: images a second of CaffeNet at batch 8, with 2 workers on this machine.
+"""The pool on Ray against the pool of processes: images a second of CaffeNet at batch 8, 2 workers on this machine.
 
 Both decode the same JPEGs of 500×375 and take turns in one run; loading the net is not included. Ray is started here.
 """

@@ -11,7 +11,6 @@ Users' own layers come by the same decorator, or from installed packages by the 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import pkgutil
 from collections.abc import Callable
 from typing import TypeVar
@@ -88,7 +87,9 @@ def _load_installed(layer_type: str) -> None:
     Raises:
         LayerError: several packages do, the class cannot be loaded, or it is no Layer.
     """
-    found = importlib.metadata.entry_points(group=ENTRY_POINTS, name=layer_type)
+    from importlib import metadata  # here, because it takes a tenth of the time of `import caffe`
+
+    found = metadata.entry_points(group=ENTRY_POINTS, name=layer_type)
     offers = {entry.value: entry for entry in found}  # a package may be found twice along sys.path
     if len(offers) > 1:
         raise LayerError(f"Layer type {layer_type!r} is offered by several packages: {', '.join(sorted(offers))}.")

@@ -10,7 +10,7 @@ Every top-level message, enum and enum value is a name of this module.
 
 from __future__ import annotations
 
-import importlib.resources
+import pathlib
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -38,7 +38,8 @@ def find_enum(qualified_name: str) -> Any:
 
 
 def _load_file(pool: Any) -> Any:
-    data = importlib.resources.files(__package__).joinpath("caffe.binpb").read_bytes()
+    # Not by importlib.resources, whose import takes a tenth of that of `caffe`.
+    data = pathlib.Path(__file__).with_name("caffe.binpb").read_bytes()
     (file_proto,) = descriptor_pb2.FileDescriptorSet.FromString(data).file
     pool.AddSerializedFile(file_proto.SerializeToString())
     return pool.FindFileByName(file_proto.name)

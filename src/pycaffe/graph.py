@@ -8,6 +8,7 @@ result is frozen: shapes and values change later, connections never.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Node:
     need_backward: bool
     where: str
 
-    @property
+    @functools.cached_property
     def in_place(self) -> bool:
         """Whether a top is one of the bottoms."""
         return any(blob in self.bottom for blob in self.top)

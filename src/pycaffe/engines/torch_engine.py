@@ -80,8 +80,12 @@ class TorchEngine:
         return tensor.detach().requires_grad_(need)
 
     def _run(self, node: Node, bottom: list[Tensor], params: list[Tensor], record: bool) -> Tape:
-        with torch.set_grad_enabled(record and not node.layer.has_own_backward()), node.located_errors():
-            return Tape(bottom, params, node.layer.forward(bottom, params))
+        by_autograd = record and not node.layer.has_own_backward()
+        with node.located_errors():
+            if by_autograd == torch.is_grad_enabled():  # so it is in training; entering the context takes longer
+                return Tape(bottom, params, node.layer.forward(bottom, params))
+            with torch.set_grad_enabled(by_autograd):
+                return Tape(bottom, params, node.layer.forward(bottom, params))
 
     def _store(self, index: int, tape: Tape) -> None:
         """Makes a layer's results the values of its tops."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -80,4 +82,29 @@ def test_a_session_leaves_unaligned_weights_where_they_are() -> None:
     x = normal(2, 3, 20, 30)
     (want,) = create_session(segment, values, threads=1).run(None, {"blob/data": x})
     (got,) = create_session(segment, [unaligned, *values[1:]], threads=1).run(None, {"blob/data": x})
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["folder", "space"])
+def test_without_temporary_files_the_values_go_through_memory(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = net_of(LARGE)
+    fill_params(net)
+    segment = lower_segment(net._graph, 0, len(net._graph.nodes) - 1, {net._blob_names.index("out")})
+    values = values_of(segment)
+    x = normal(2, 3, 20, 30)
+    (want,) = create_session(segment, values, threads=1).run(None, {"blob/data": x})
+
+    class Full(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
+        def __init__(self, **options: Any) -> None:
+            if missing == "folder":
+                raise FileNotFoundError("No usable temporary directory found")
+            super().__init__(**options)
+
+    def write(array: np.ndarray) -> np.ndarray:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Full)
+    if missing == "space":
+        monkeypatch.setattr(np, "ascontiguousarray", write)
+    (got,) = create_session(segment, values, threads=1).run(None, {"blob/data": x})
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -86,11 +86,17 @@ def _session(segment: Segment, values: Values, in_place: set[str], device: str, 
     options.enable_mem_pattern = False
     if segment.batch == 1:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    tensors = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values[name]()) for name in in_place}
-    for name, tensor in tensors.items():
-        options.add_initializer(name, tensor)
-    with _values_in_file(segment.model, values, in_place) as folder:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    with contextlib.ExitStack() as files:
+        try:
+            folder = files.enter_context(_values_in_file(segment.model, values, in_place))
+        except OSError:  # the disk is full, or there is no folder for temporary files: then in memory, all of them
+            tensors = _values_in_memory(segment.model, values)
+            options.add_external_initializers(list(tensors), list(tensors.values()))
+        else:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            tensors = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values[name]()) for name in in_place}
+            for name, tensor in tensors.items():
+                options.add_initializer(name, tensor)
         model = segment.model.SerializeToString()
         session = onnxruntime.InferenceSession(model, options, providers=_providers(device))
     _give_back_freed_memory()
@@ -120,6 +126,16 @@ def _values_in_file(model: Any, values: Values, in_place: set[str]) -> Iterator[
                     tensor.external_data.add(key=key, value=str(value))
                 file.write(array.data)
         yield folder
+
+
+def _values_in_memory(model: Any, values: Values) -> dict[str, Any]:
+    """Points the initializers to memory; returns the values that they get there."""
+    onnxruntime = load_onnxruntime()
+    for tensor in model.graph.initializer:
+        if tensor.name in values:
+            del tensor.external_data[:]
+            tensor.external_data.add(key="location", value="memory")
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(make()) for name, make in values.items()}
 
 
 def _give_back_freed_memory() -> None:

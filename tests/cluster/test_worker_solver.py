@@ -6,6 +6,7 @@ import pathlib
 import random
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -130,6 +131,17 @@ def test_clipping_without_sync_is_by_each_push(mode: str, tmp_path: pathlib.Path
     moved = [(a - b) for name in before for a, b in zip(run.params[name], before[name])]
     moved[1] = moved[1] / 2  # lr_mult of conv's bias
     assert np.sqrt(sum(float((part**2).sum()) for part in moved)) == pytest.approx(0.05 * 0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(("mode", "staleness"), [("sync", None), ("ssp", 1)])
+def test_a_gradient_that_is_none_is_refused(mode: str, staleness: int | None, tmp_path: pathlib.Path) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9", steps=8)
+    with h5py.File(tmp_path / "data.h5", "a") as file:
+        file["data"][4 * 5, 0, 0, 0] = np.nan  # batch 5: worker 1's third
+    with pytest.warns(RuntimeWarning, match="The loss is nan at iteration 2"):
+        run = train_here(solver, 2, mode=mode, staleness=staleness)
+    assert [(r.rank, r.clock) for r in run.reports if r.traffic.refused] == [(1, 2)]
+    assert all(np.isfinite(array).all() for arrays in run.params.values() for array in arrays)
 
 
 def test_batches_follow_each_other_and_every_epoch_is_whole(tmp_path: pathlib.Path) -> None:

@@ -49,6 +49,7 @@ logger = logging.getLogger("pycaffe.cluster")
 WAIT_SECONDS = 0.2  # for news; then it is looked what somebody asks
 TICK_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
+START_SECONDS = 60.0  # a process that says nothing within it has no room in the cluster
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Driver:
         self._servers: dict[int, tuple[int, Any]] = {}  # by number: incarnation, actor
         self._asked: dict[Any, Callable[[Any], None]] = {}  # what to do with the answer to a call
         self._lost: dict[Any, Callable[[], None]] = {}  # what to do where it has none
+        self._unheard: dict[int, float] = {}  # by incarnation: until when a new worker should speak
+        self._without_room = 0  # workers that the run has to do without
         self._ranks: dict[int, int] = {}  # by rank, the incarnation
         self._silent: set[int] = set()  # workers that do nothing any more
         self._obeyed: dict[Any, Command] = {}  # by actor: what it was told once, and commanded again
@@ -132,6 +135,7 @@ class Driver:
                 ticked = time.monotonic()
                 self._coordinator.tick()
                 self._see_off()
+                self._look_for_room()
             self._obey()
 
     # -- calls and their answers
@@ -168,12 +172,14 @@ class Driver:
         options = {"num_cpus": self._worker.cpus, "num_gpus": self._worker.gpus, "max_concurrency": 4}
         actor = self._ray.remote(**options, max_restarts=0, scheduling_strategy="SPREAD")(WorkerActor)
         self._workers[command.incarnation] = actor.remote(self._settings)
+        self._unheard[command.incarnation] = time.monotonic() + START_SECONDS
         self._ask_worker(command.incarnation)
 
     def _ask_worker(self, incarnation: int) -> None:
         actor = self._workers[incarnation]
 
         def answered(news: list[News]) -> None:
+            self._unheard.pop(incarnation, None)
             for each in news:
                 self._hear_worker(incarnation, each)
             if incarnation in self._workers or incarnation in self._leaving:
@@ -181,6 +187,7 @@ class Driver:
 
         def lost() -> None:
             self._leaving.pop(incarnation, None)
+            self._unheard.pop(incarnation, None)
             if self._workers.pop(incarnation, None) is not None:
                 logger.warning("Worker process %d died.", incarnation)
                 self._coordinator.worker_died(incarnation)
@@ -222,6 +229,21 @@ class Driver:
         actor = self._workers.pop(command.incarnation, None)
         if actor is not None:
             self._leaving[command.incarnation] = (time.monotonic() + LEAVE_SECONDS, actor)
+
+    def _look_for_room(self) -> None:
+        """Goes on without workers that the cluster has no room for; with them again once it has."""
+        now = time.monotonic()
+        for incarnation in [incarnation for incarnation, until in self._unheard.items() if now > until]:
+            del self._unheard[incarnation]
+            actor = self._workers.pop(incarnation, None)
+            if actor is not None:
+                logger.warning("The cluster has no room for worker process %d.", incarnation)
+                self._ray.kill(actor)
+                self._without_room += 1
+                self._coordinator.worker_cannot_start(incarnation)
+        if self._without_room and self._ray.available_resources().get("CPU", 0) >= self._worker.cpus:
+            self._without_room -= 1
+            self._coordinator.join()
 
     def _see_off(self) -> None:
         """Ends the workers that had time to report what they did last."""

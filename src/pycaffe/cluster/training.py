@@ -19,7 +19,7 @@ import numpy as np
 from pycaffe.cluster.assignment import Assignment
 from pycaffe.cluster.checkpoints import RunSolver
 from pycaffe.cluster.compression import parse_compression
-from pycaffe.cluster.connection import connect
+from pycaffe.cluster.connection import check_nodes, connect
 from pycaffe.cluster.control import RunControl
 from pycaffe.cluster.coordinator import Coordinator, RunConfig
 from pycaffe.cluster.driver import Driver, Resources
@@ -31,6 +31,7 @@ from pycaffe.cluster.shard_server import ServerConfig
 from pycaffe.cluster.shards import cut_into_pieces
 from pycaffe.cluster.worker_actor import WorkerSettings
 from pycaffe.errors import ClusterError, SolverError
+from pycaffe.net import Net
 from pycaffe.solvers.solver import read_solver_param
 
 __all__ = ["checkpoint_interval", "train"]
@@ -125,6 +126,8 @@ def train(
         initial,
     )  # fmt: skip
     with connect(address, cpus=workers + servers) as connection:
+        if not connection.started:
+            check_nodes(connection, _sources(own.net))
         worker = _resources(connection.ray, devices, param, max(workers, max_workers or 0))
         settings = WorkerSettings(
             _on_device(param, worker).SerializeToString(),
@@ -174,6 +177,16 @@ def checkpoint_interval(wanted: int | None, snapshot: int) -> int:
         return WANTED_INTERVAL
     near = [count for count in range(WANTED_INTERVAL // 4, WANTED_INTERVAL + 1) if snapshot % count == 0]
     return near[-1] if near else snapshot
+
+
+def _sources(net: Net) -> list[str]:
+    """The files and folders that the readers of a net name, and the folder that relative paths are of."""
+    found = [os.getcwd()]
+    for node in net._graph.nodes:
+        for field, value in node.layer.layer_param.ListFields():
+            if field.name.endswith("data_param") and getattr(value, "source", ""):
+                found.append(value.source)
+    return found
 
 
 def _resources(ray: Any, devices: str | None, param: Any, workers: int) -> Resources:

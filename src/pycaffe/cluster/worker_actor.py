@@ -11,6 +11,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from pycaffe.threads import set_num_threads
 __all__ = ["Concluded", "Failed", "News", "Order", "RayLink", "Ready", "WorkerActor", "WorkerSettings"]
 
 LOOK_SECONDS = 0.5  # between two looks whether a wait is still wanted
+GATHER_SECONDS = 0.05  # of news that go together: an answer for each step would cost as much as the step's own messages
 TELL_SECONDS = 10.0  # how long a question for news waits for some
 
 
@@ -123,6 +125,7 @@ class WorkerActor:
             found = [self._news.get(timeout=TELL_SECONDS)]
         except queue.Empty:
             return []
+        time.sleep(GATHER_SECONDS)
         while not self._news.empty():
             found.append(self._news.get())
         return found
@@ -208,18 +211,17 @@ class RayLink:
         """The answers, once all are there. Raises Interrupted where a server is gone or another order is due."""
         import ray
 
-        missing = list(tickets)
-        while missing:
-            _, missing = ray.wait(missing, num_returns=len(missing), timeout=LOOK_SECONDS)
-            if missing and self._given_up():
-                raise Interrupted
-        try:
-            answers: list[Answer] = ray.get(list(tickets))
-        except ray.exceptions.RayTaskError:
-            raise
-        except ray.exceptions.RayError as error:
-            raise Interrupted from error
-        return answers
+        while True:
+            try:
+                answers: list[Answer] = ray.get(list(tickets), timeout=LOOK_SECONDS)
+                return answers
+            except ray.exceptions.GetTimeoutError:
+                if self._given_up():
+                    raise Interrupted from None
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                raise Interrupted from error
 
 
 class _Forwarding(logging.Handler):

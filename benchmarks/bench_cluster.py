@@ -1,0 +1,251 @@
+"""Training through parameter servers: what the protocol costs and sends, slow workers, what is learned.
+
+    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy] [--quick]
+
+overhead    iterations/s of one worker and one server over those of `caffe train`'s solver, CIFAR-10 quick and LeNet
+protocol    milliseconds of a step beyond that solver's, for a net with almost no payload
+payload     bytes per worker and step over those of the parameters, by compression
+stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`
+accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
+
+Peers run in turn, one after the other has ended. Everything runs on this machine, on a Ray that is started for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import lmdb
+import numpy as np
+from measure import SEED, arguments, verdict
+
+import caffe
+from pycaffe.cluster import Run, train
+from pycaffe.cluster.connection import connect
+from pycaffe.proto import schema
+
+ROOT = pathlib.Path(__file__).parents[1]
+SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy")
+SHAPES = {"cifar10_quick": (100, 3, 32, 32), "lenet": (64, 1, 28, 28)}
+COMPRESSIONS = {None: (1.01, 1.01), "fp16": (0.505, 0.505), "topk:0.01": (0.03, 1.01)}  # bars: pushed, pulled
+STRAGGLERS = {
+    "each step 5 times as long with probability 0.2": ({"probability": 0.2, "rank": -1}, {"ssp": 1.3, "async": 1.6}),
+    "one worker always 5 times slower": ({"probability": 0.0, "rank": 3}, {"ssp": 0.0, "async": 2.5}),
+}
+TRIALS = {
+    "sync": {}, "ssp (2)": {"mode": "ssp", "staleness": 2}, "async": {"mode": "async"},
+    "sync, fp16": {"compression": "fp16"}, "sync, topk:0.01": {"compression": "topk:0.01"},
+}  # fmt: skip
+ACCURACY = 0.98
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--sections", type=lambda s: s.split(","), default=list(SECTIONS))
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    with tempfile.TemporaryDirectory() as folder, connect(cpus=8):
+        os.chdir(folder)
+        os.environ["PYTHONPATH"] = str(ROOT / "benchmarks")
+        for section in options.sections:
+            print(f"\n{section}", flush=True)
+            globals()[section](options.quick)
+
+
+# -- nets on files
+
+
+def write_solver(name: str, net: Any, iterations: int, more: str = "") -> str:
+    """Writes net and solver into the working directory; returns the solver's name."""
+    pathlib.Path(f"{name}.net").write_text(str(net))
+    pathlib.Path(f"{name}.solver").write_text(
+        f'net: "{name}.net" lr_policy: "fixed" base_lr: 0.0001 momentum: 0.9 weight_decay: 0.0005 display: 0 '
+        f"max_iter: {iterations} random_seed: {SEED} snapshot_after_train: false solver_mode: CPU {more}"
+    )
+    return f"{name}.solver"
+
+
+def image_net(name: str) -> Any:
+    """The training net of benchmarks/nets, on a database of random images."""
+    batch, channels, height, width = SHAPES[name]
+    if not pathlib.Path(f"{name}_lmdb").exists():
+        rng = np.random.default_rng(SEED)
+        with lmdb.open(f"{name}_lmdb", map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
+            for index in range(10 * batch):
+                data = rng.integers(0, 256, (channels, height, width), np.uint8).tobytes()
+                record = schema.Datum(channels=channels, height=height, width=width, data=data, label=index % 10)
+                transaction.put(b"%08d" % index, record.SerializeToString())
+    net = getattr(importlib.import_module(f"nets.{name}"), f"{name}_train")(batch)
+    del net.layer[0]
+    reader = schema.LayerParameter(name="data", type="Data", top=["data", "label"])
+    reader.data_param.source, reader.data_param.backend = f"{name}_lmdb", reader.data_param.LMDB
+    reader.data_param.batch_size, reader.transform_param.scale = batch, 1 / 256
+    everything = type(net)(layer=[reader, *net.layer])
+    return everything
+
+
+def seconds_alone(solver: str, iterations: int) -> float:
+    """Of an iteration of the solver that `caffe train` runs."""
+    one = caffe.get_solver(solver)
+    one.step(5)
+    begun = time.perf_counter()
+    one.step(iterations)
+    return (time.perf_counter() - begun) / iterations
+
+
+def seconds_of(run: Run) -> float:
+    """Of a step of the slowest worker: the median from one step's values to the next's."""
+    times: dict[int, list[float]] = {}
+    for event in run.trace:
+        if event.kind == "pull" and event.clock >= 5:
+            times.setdefault(event.worker, []).append(event.time)
+    return max(statistics.median(np.diff(pulled)) for pulled in times.values())
+
+
+# -- sections
+
+
+def overhead(quick: bool) -> None:
+    for name in SHAPES:
+        iterations = 20 if quick else 100
+        solver = write_solver(name, image_net(name), iterations + 5)
+        alone, cluster = [], []
+        for _ in range(1 if quick else 3):
+            alone.append(seconds_alone(solver, iterations))
+            cluster.append(seconds_of(train(solver, workers=1)))
+        ratio = statistics.median(alone) / statistics.median(cluster)
+        print(
+            f"  {verdict(ratio >= 0.8):12} {ratio:.2f} of {1 / statistics.median(alone):.1f} iterations/s  {name}"
+        )  # fmt: skip
+
+
+def protocol(quick: bool) -> None:
+    net = schema.NetParameter()
+    data = net.layer.add(name="data", type="DummyData", top=["data", "label"])
+    data.dummy_data_param.shape.add(dim=[4, 8])
+    data.dummy_data_param.shape.add(dim=[4])
+    fc = net.layer.add(name="fc", type="InnerProduct", bottom=["data"], top=["fc"])
+    fc.inner_product_param.num_output = 4
+    net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["fc", "label"], top=["loss"])
+    solver = write_solver("tiny", net, 100 if quick else 500)
+    alone = seconds_alone(solver, 100)
+    for workers in (1, 2):
+        cost = (seconds_of(train(solver, workers=workers)) - alone) * 1e3
+        print(f"  {verdict(cost < 5):12} {cost:.2f} ms a step beyond {alone * 1e3:.2f} ms, {workers} worker(s)")
+
+
+def payload(quick: bool) -> None:
+    solver = write_solver("lenet", image_net("lenet"), 12)
+    size = sum(4 * blob.count for blobs in caffe.get_solver(solver).net.params.values() for blob in blobs)
+    for compression, bars in COMPRESSIONS.items():
+        run = train(solver, workers=2, servers=2, compression=compression)
+        # The first pull brings everything, before any step.
+        figures = run.bytes_pushed / (24 * size), run.bytes_pulled / (24 * size) - 1 / 12 * bars[1]
+        held = all(figure <= bar for figure, bar in zip(figures, bars))
+        print(f"  {verdict(held):12} pushed {figures[0]:.4f}, pulled {figures[1]:.4f}  {compression or 'none'}")
+
+
+def stragglers(quick: bool) -> None:
+    shutil.copy(ROOT / "benchmarks" / "straggler.py", "straggler.py")
+    for what, (options, bars) in STRAGGLERS.items():
+        net = schema.NetParameter()
+        data = net.layer.add(name="data", type="DummyData", top=["data", "label"])
+        data.dummy_data_param.shape.add(dim=[4, 8])
+        data.dummy_data_param.shape.add(dim=[4])
+        sleep = net.layer.add(name="sleep", type="Python", bottom=["data"], top=["slept"])
+        sleep.python_param.module, sleep.python_param.layer = "straggler", "Straggler"
+        sleep.python_param.param_str = json.dumps({"seconds": 0.1, "factor": 5, **options})
+        fc = net.layer.add(name="fc", type="InnerProduct", bottom=["slept"], top=["fc"])
+        fc.inner_product_param.num_output = 4
+        net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["fc", "label"], top=["loss"])
+        solver = write_solver("straggler", net, 30 if quick else 100)
+        rates = {
+            mode: rate_of(train(solver, workers=4, mode=mode, staleness=4 if mode == "ssp" else None))
+            for mode in ("sync", "ssp", "async")
+        }
+        print(f"  {what}: sync {rates['sync']:.1f} steps/s of all workers")
+        for mode, bar in bars.items():
+            ratio = rates[mode] / rates["sync"]
+            print(f"    {verdict(ratio >= bar) if bar else '':12} {ratio:.2f} times as many  {mode}")
+
+
+def rate_of(run: Run) -> float:
+    """Steps of all workers in a second."""
+    pushed = [event.time for event in run.trace if event.kind == "push"]
+    return (len(pushed) - 1) / (max(pushed) - min(pushed))
+
+
+def accuracy(quick: bool) -> None:
+    made = subprocess.run([sys.executable, str(ROOT / "scripts" / "make_mnist")], capture_output=True, text=True)
+    for database in pathlib.Path(made.stdout.strip()).iterdir():
+        os.symlink(database, database.name, target_is_directory=True)
+    golden = ROOT / "tests" / "golden" / "mnist"
+    net = (golden / "lenet_train_test.prototxt").read_text()
+    text = (golden / "lenet_solver.prototxt").read_text()
+    needed = images_alone(solver_of_mnist(net, text, 64, 4000))
+    print(f"  one process: {needed} images until {ACCURACY:g}", flush=True)
+    iterations = int(1.3 * needed / 64)
+    reached: dict[str, float] = {}
+    for name, options in TRIALS.items():
+        solver = solver_of_mnist(net, text, 16, iterations)
+        run = train(solver, workers=4, **options)
+        reached[name] = test_accuracy(solver, run)
+        if "compression" in options:
+            held = reached[name] >= reached["sync"] - 0.003
+        else:
+            held = reached[name] >= ACCURACY
+        print(f"  {verdict(held):12} {reached[name]:.4f} after {iterations * 64} images  {name}", flush=True)
+
+
+def solver_of_mnist(net: str, solver: str, batch: int, iterations: int) -> str:
+    """LeNet's own solver on nets with another batch for training."""
+    pathlib.Path(f"mnist{batch}.net").write_text(net.replace("batch_size: 64", f"batch_size: {batch}", 1))
+    param = schema.SolverParameter()
+    from google.protobuf import text_format
+
+    text_format.Parse(solver, param)
+    param.net, param.max_iter, param.random_seed = f"mnist{batch}.net", iterations, SEED
+    param.display, param.snapshot, param.snapshot_after_train = 0, 0, False
+    param.test_initialization, param.test_interval = False, 1 << 30
+    param.solver_mode = param.CPU
+    pathlib.Path(f"mnist{batch}.solver").write_text(str(param))
+    return f"mnist{batch}.solver"
+
+
+def images_alone(solver: str) -> int:
+    """How many images one process sees until the accuracy is reached, looked at every 50 iterations."""
+    one = caffe.get_solver(solver)
+    while one.iter < one.param.max_iter:
+        one.step(50)
+        if mean_accuracy(one) >= ACCURACY:
+            break
+    return int(one.iter) * 64
+
+
+def test_accuracy(solver: str, run: Run) -> float:
+    """Of a run's parameters on the test images."""
+    one = caffe.get_solver(solver)
+    for name, arrays in run.params.items():
+        for blob, array in zip(one.net.params[name], arrays):
+            blob.data[...] = array
+    return mean_accuracy(one)
+
+
+def mean_accuracy(solver: Any) -> float:
+    (net,) = solver.test_nets
+    net.share_with(solver.net)
+    return float(np.mean([net.forward()["accuracy"] for _ in range(solver.param.test_iter[0])]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -167,6 +167,11 @@ def test_what_cannot_be_carried_out(solver: pathlib.Path, capsys: pytest.Capture
         capsys, "--solver", solver, "--sigint_effect", "halt", status=2
     )
     assert "Device 'cuda:99' is not there" in train(capsys, "--solver", solver, "--gpu", "99", status=2)
+    for words in (["--mode", "async"], ["--servers", "2"], ["--compression", "fp16"]):
+        printed = train(capsys, "--solver", solver, *words, status=2)
+        assert f"{words[0]} is for training on a cluster: give --workers, too." in printed
+    printed = train(capsys, "--solver", solver, "--workers", "2", "--mode", "ssp", status=1)
+    assert "Mode 'ssp' needs staleness" in printed
 
 
 def test_a_gpu_of_the_prototxt_that_is_missing_is_the_cpu(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import random
 import signal
@@ -36,14 +37,28 @@ SOLVER = """
 net: "net.prototxt" type: "%s" base_lr: 0.05 lr_policy: "multistep" gamma: 0.5 stepvalue: 60 stepvalue: 130 %s
 weight_decay: 0.001 max_iter: 200 snapshot: 9 snapshot_prefix: "run" random_seed: 3 display: 0 iter_size: 2
 """
-# Trains from the newest solver state, if there is one, and says how far it is.
+# For each folder that it reads, forks a process that trains there from the newest solver state, if there is one, and
+# says how far it is. Forks, because each death costs a process, and importing torch anew takes longer than all the rest.
 SCRIPT = r"""
 import glob, os, re, sys
+import torch
 import caffe
-solver = caffe.get_solver("solver.prototxt")
-solver.add_callback(lambda: print(solver.iter, flush=True), lambda: None)
-states = sorted(glob.glob("run_iter_*.solverstate"), key=lambda name: int(re.findall(r"\d+", name)[0]))
-solver.solve(states[-1] if states else None)
+
+def train():
+    solver = caffe.get_solver("solver.prototxt")
+    solver.add_callback(lambda: print(solver.iter, flush=True), lambda: None)
+    states = sorted(glob.glob("run_iter_*.solverstate"), key=lambda name: int(re.findall(r"\d+", name)[0]))
+    solver.solve(states[-1] if states else None)
+
+while folder := sys.stdin.readline().strip():
+    child = os.fork()
+    if child == 0:
+        print(os.getpid(), flush=True)
+        os.chdir(folder)
+        train()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print("ended", os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -74,24 +89,46 @@ def write_lmdb(folder: pathlib.Path) -> str:
     )
 
 
-def start(folder: pathlib.Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=folder, stdout=subprocess.PIPE, text=True)
+class Trainer:
+    """A process that runs trainings, one after the other, each in a fork."""
 
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
-def kill_at(folder: pathlib.Path, iteration: int) -> int:
-    """Lets a run go on until that iteration begins, and kills it; returns how far it had come when it began."""
-    process = start(folder)
-    assert process.stdout is not None
-    first = None
-    for line in process.stdout:
-        first = int(line) if first is None else first
-        if int(line) >= iteration:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.stdout.close()
-    assert process.wait() == -signal.SIGKILL
-    assert first is not None
-    return first
+    def start(self, folder: pathlib.Path) -> int:
+        """Begins a run; returns its process id."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{folder}\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def finish(self) -> tuple[int | None, int]:
+        """Waits for the end of a run; returns where it began and its exit status."""
+        first, line = None, self._line()
+        while not line.startswith("ended"):
+            first = int(line) if first is None else first
+            line = self._line()
+        return first, int(line.split()[1])
+
+    def kill_at(self, folder: pathlib.Path, iteration: int) -> int:
+        """Lets a run go on until that iteration begins, and kills it; returns how far it had come when it began."""
+        child = self.start(folder)
+        begin = now = int(self._line())
+        while now < iteration:
+            now = int(self._line())
+        os.kill(child, signal.SIGKILL)
+        assert self.finish()[1] == -signal.SIGKILL
+        return begin
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def close(self) -> None:
+        self.process.communicate()
+        assert self.process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -107,15 +144,16 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(
         folder.mkdir()
         (folder / "net.prototxt").write_text(write_data(folder) + BODY)  # type: ignore[operator]
         (folder / "solver.prototxt").write_text(SOLVER % (solver_type, more))
-    whole = start(tmp_path / "whole")
+    undisturbed, disturbed = Trainer(), Trainer()  # two, so that nothing is at the same place in memory
+    undisturbed.start(tmp_path / "whole")
     moments = sorted(random.Random(5).sample(range(10, ITERATIONS), 5))
-    begins = [kill_at(tmp_path / "killed", moment) for moment in moments]
+    begins = [disturbed.kill_at(tmp_path / "killed", moment) for moment in moments]
     assert begins[0] == 0
     assert all(begin % 9 == 0 and begin > 0 for begin in begins[1:])
-    last = start(tmp_path / "killed")
-    for process in (whole, last):
-        process.communicate()
-        assert process.returncode == 0
+    disturbed.start(tmp_path / "killed")
+    for trainer in (undisturbed, disturbed):
+        assert trainer.finish()[1] == 0
+        trainer.close()
     files = [f"run_iter_{ITERATIONS}.caffemodel", f"run_iter_{ITERATIONS}.solverstate"]
     for file in files:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()

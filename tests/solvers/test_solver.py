@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import caffe
+from pycaffe import parallel
 from pycaffe.errors import SolverError
 from pycaffe.solvers import Action, Solver
 from tests.net.nets import data, ip, layer
@@ -168,7 +169,8 @@ def test_callbacks_run_before_forward_and_before_the_update(tmp_path: pathlib.Pa
     assert calls == [("start", False), ("ready", True)] * 2
 
 
-def test_nccl_is_a_callback(tmp_path: pathlib.Path) -> None:
+def test_nccl_is_a_callback(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_multiprocess", False)  # puts back what NCCL sets
     solver = solver_of(tmp_path, SGD)
     nccl = caffe.NCCL(solver, caffe.NCCL.new_uid())
     nccl.bcast()

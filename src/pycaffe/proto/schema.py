@@ -38,7 +38,7 @@ def find_enum(qualified_name: str) -> Any:
 
 
 def _load_file(pool: Any) -> Any:
-    # Not by importlib.resources, whose import takes a tenth of that of `caffe`.
+    # Not by importlib.resources, which `import caffe` would wait for.
     data = pathlib.Path(__file__).with_name("caffe.binpb").read_bytes()
     (file_proto,) = descriptor_pb2.FileDescriptorSet.FromString(data).file
     pool.AddSerializedFile(file_proto.SerializeToString())

@@ -38,7 +38,7 @@ net: "net.prototxt" type: "%s" base_lr: 0.05 lr_policy: "multistep" gamma: 0.5 s
 weight_decay: 0.001 max_iter: 200 snapshot: 9 snapshot_prefix: "run" random_seed: 3 display: 0 iter_size: 2
 """
 # For each folder that it reads, forks a process that trains there from the newest solver state, if there is one, and
-# says how far it is. Forks, because each death costs a process, and importing torch anew takes longer than all the rest.
+# says how far it is. Forks, because each death costs a process, and importing torch takes longer than all the rest.
 SCRIPT = r"""
 import glob, os, re, sys
 import torch

@@ -48,6 +48,17 @@ def test_an_iteration_is_done_when_all_have_told_their_loss(
     ]  # fmt: skip
 
 
+def test_in_async_reports_are_counted_as_they_come(progress: list[tuple[int, float]]) -> None:
+    recorder = Recorder(Run(iter=5), Place(), lambda *done: progress.append(done), by_arrival=True)
+    recorder.begin(1, 2, 5)
+    for clock, loss in enumerate([1.0, 2.0, 3.0, 4.0]):
+        recorder.add(report(0, clock, loss))
+    recorder.add(report(1, 0, 5.0))
+    assert progress == [(6, 1.5), (7, 3.5)]
+    recorder.finish(8)
+    assert recorder.run.losses == [1.5, 3.5, 5.0]
+
+
 def test_what_a_new_generation_does_again_counts_once(recorder: Recorder, progress: list[tuple[int, float]]) -> None:
     for clock in range(3):
         recorder.add(report(0, clock, 1.0))

@@ -367,8 +367,11 @@ class Driver:
 
     def _conclude(self, checkpoint: Checkpoint) -> None:
         """Lets rank 0 display and test once more, where the run has come to its end and rank 0 still lives."""
+        if checkpoint.iteration < self._solver.param.max_iter:
+            log_progress("solver.cpp:311", "Optimization stopped early.")
+            return
         actor = self._workers.get(self._ranks.get(0, -1))
-        if actor is None or checkpoint.iteration < self._solver.param.max_iter:
+        if actor is None:
             return
         incarnation = self._ranks[0]
         self._ask(actor.conclude.remote(checkpoint.iteration, self._solver.values()), lambda _: None)

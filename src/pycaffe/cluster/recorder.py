@@ -14,6 +14,8 @@ from pycaffe.cluster.worker_solver import StepReport
 
 __all__ = ["Recorder", "first_batch"]
 
+TRACE_EVENTS = 1 << 19  # at least so many are kept, the latest; a hundred bytes each
+
 logger = logging.getLogger("pycaffe.cluster")
 
 
@@ -23,29 +25,37 @@ class Recorder:
     Args:
         run: is filled.
         place: where the run begins.
-        on_progress: called with each iteration that all workers have done and the mean of their losses.
+        on_progress: called with each iteration that is done and the mean of its losses.
+        by_arrival: W reports that follow each other are an iteration, whoever sent them; else those of one step.
     """
 
-    def __init__(self, run: Run, place: Place, on_progress: Callable[[int, float], Any] | None) -> None:
+    def __init__(
+        self, run: Run, place: Place, on_progress: Callable[[int, float], Any] | None, by_arrival: bool = False
+    ) -> None:
         self.run = run
-        self._first = run.iter
         self._on_progress = on_progress
+        self._by_arrival = by_arrival
         self._places: dict[int, Place] = {place.batch: place}
         self._run_states: dict[int, dict[str, Any]] = {}
-        self._losses: dict[int, dict[int, float]] = {}  # by iteration and rank
+        self._losses: dict[int, dict[int, float]] = {}  # by iteration and rank, until all have told
+        self._means: dict[int, float] = {}  # by iteration
         self._workers: dict[int, int] = {}  # by generation
         self._begun = 0  # the iteration at which the last generation began
+        self._arrived = 0  # reports of it
 
     def begin(self, generation: int, workers: int, iteration: int) -> None:
         """A generation of W workers begins at an iteration; what was done from there on is done again. Repeatable."""
         if generation not in self._workers:
-            self._workers[generation], self._begun = workers, iteration
+            self._workers[generation], self._begun, self._arrived = workers, iteration, 0
             self._losses = {number: losses for number, losses in self._losses.items() if number < iteration}
+            self._means = {number: mean for number, mean in self._means.items() if number < iteration}
 
     def add(self, report: StepReport) -> None:
         """Takes a worker's report of a step."""
         run, traffic = self.run, report.traffic
         who = (report.generation, report.rank, report.clock)
+        if len(run.trace) >= 2 * TRACE_EVENTS:
+            del run.trace[:TRACE_EVENTS]
         run.trace.append(TraceEvent("pull", *who, report.pulled_at))
         run.trace.append(TraceEvent("push", *who, report.pushed_at, report.batches))
         run.bytes_pushed += traffic.pushed
@@ -59,16 +69,23 @@ class Recorder:
         self._places[report.place.batch] = report.place
         if report.run_state is not None:
             self._run_states[report.iteration] = report.run_state
-        if report.generation == max(self._workers) or report.iteration <= self._begun:
-            self._add_loss(report)
+        workers = self._workers[report.generation]
+        if not self._by_arrival:
+            if report.generation == max(self._workers) or report.iteration <= self._begun:
+                self._add_loss(report.iteration - 1, report.rank, workers, report.loss)
+        elif report.generation == max(self._workers):
+            self._add_loss(self._begun + self._arrived // workers, self._arrived % workers, workers, report.loss)
+            self._arrived += 1
 
-    def _add_loss(self, report: StepReport) -> None:
-        losses = self._losses.setdefault(report.iteration - 1, {})
-        losses[report.rank] = report.loss
-        if len(losses) == self._workers[report.generation]:
-            self.run.iter = max(self.run.iter, report.iteration)
+    def _add_loss(self, iteration: int, part: int, parts: int, loss: float) -> None:
+        losses = self._losses.setdefault(iteration, {})
+        losses[part] = loss
+        if len(losses) == parts:
+            del self._losses[iteration]
+            self._means[iteration] = mean = sum(losses.values()) / parts
+            self.run.iter = max(self.run.iter, iteration + 1)
             if self._on_progress is not None:
-                self._on_progress(report.iteration, sum(losses.values()) / len(losses))
+                self._on_progress(iteration + 1, mean)
 
     def place_before(self, batch: int) -> Place:
         """The last known place that is not behind a batch."""
@@ -95,8 +112,10 @@ class Recorder:
     def finish(self, iteration: int) -> None:
         """The run is over at this iteration."""
         self.run.iter = iteration
-        means = [sum(losses.values()) / len(losses) for _, losses in sorted(self._losses.items())]
-        self.run.losses = means[: iteration - self._first]
+        # Where a worker died between its push and its report, one loss of the iteration is missing.
+        means = {number: sum(losses.values()) / len(losses) for number, losses in self._losses.items()}
+        means.update(self._means)
+        self.run.losses = [mean for number, mean in sorted(means.items()) if number < iteration]
 
 
 def first_batch(checkpoint: Checkpoint) -> int:

@@ -39,7 +39,7 @@ class Run:
         iter: the iteration that was reached.
         losses: by iteration, from the run's begin: the mean over the workers.
         params: by layer name, the arrays of its parameters.
-        trace: every pull and push.
+        trace: every pull and push; of a long run the last half million at least.
         bytes_pushed, bytes_pulled: payload, of all workers together.
         restarts: how many processes were started in place of dead ones.
         snapshots: the solver states that were written, in order.

@@ -113,7 +113,7 @@ def train(
         tuple(parameters), tuple(layers), tuple(pieces), modes, compressed, param.clip_gradients >= 0, param.max_iter
     )
     run = Run(iter=own.iter)
-    recorder = Recorder(run, place, on_progress)
+    recorder = Recorder(run, place, on_progress, by_arrival=mode == "async")
     recorder.keep_state(own.iter, own.run_state)
     initial = Checkpoint(
         0, own.iter, own.iter, (0,) * workers, Assignment(workers, param.iter_size),
@@ -216,9 +216,10 @@ def _cores(ray: Any) -> int:
 
 
 def _on_device(param: Any, worker: Resources) -> Any:
-    """The parameter for a worker: Ray shows each process its own GPU as the first."""
+    """The parameter for a worker: Ray shows each process its own GPU as the first. Values come from servers."""
     own = type(param)()
     own.CopyFrom(param)
+    own.ClearField("weights")
     own.solver_mode, own.device_id = (param.GPU, 0) if worker.gpus else (param.CPU, 0)
     return own
 

@@ -12,7 +12,7 @@ import pytest
 
 from pycaffe import InputError
 from pycaffe.cluster.connection import Connection
-from pycaffe.cluster.map_dataset import map_dataset
+from pycaffe.cluster.datasets import map_dataset
 from tests.cli.case import write_png
 from tests.workers import faults
 from tests.workers.tiny_net import expected_scores, write_tiny_net

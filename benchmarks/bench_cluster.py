@@ -56,7 +56,6 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     with tempfile.TemporaryDirectory() as folder, connect(cpus=8):
         os.chdir(folder)
-        os.environ["PYTHONPATH"] = str(ROOT / "benchmarks")
         for section in options.sections:
             print(f"\n{section}", flush=True)
             globals()[section](options.quick)

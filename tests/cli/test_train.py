@@ -170,6 +170,7 @@ def test_what_cannot_be_carried_out(solver: pathlib.Path, capsys: pytest.Capture
     for words in (["--mode", "async"], ["--servers", "2"], ["--compression", "fp16"]):
         printed = train(capsys, "--solver", solver, *words, status=2)
         assert f"{words[0]} is for training on a cluster: give --workers, too." in printed
+    assert "give --devices gpu" in train(capsys, "--solver", solver, "--workers", "2", "--gpu", "0", status=2)
     printed = train(capsys, "--solver", solver, "--workers", "2", "--mode", "ssp", status=1)
     assert "Mode 'ssp' needs staleness" in printed
 

@@ -64,6 +64,10 @@ def command(
     log_to_stderr()
     param = _solver_param(solver, level, stages_of(stage), weights, snapshot)
     if workers:
+        if gpu:
+            raise click.UsageError(
+                "--gpu names GPUs of this machine. With --workers, give --devices gpu: one for each."
+            )
         from pycaffe.cli._training_cluster import ClusterOptions, solve_on_cluster
 
         job = TrainingJob(param, snapshot, (), tensorboard)

@@ -79,8 +79,12 @@ def train_here(
     compression: str | None = None,
     snapshot: str | None = None,
     slow: dict[int, Any] | None = None,
+    beyond: int = 0,
 ) -> LocalRun:
-    """Trains as `pycaffe.cluster.train` does. `slow`: by rank, what a worker calls after each step."""
+    """Trains as `pycaffe.cluster.train` does.
+
+    `slow`: by rank, what a worker calls after each step. `beyond`: so many steps after max_iter, as in async.
+    """
     own = RunSolver(_param(solver, None, snapshot))
     if snapshot is not None:
         own.restore(snapshot)
@@ -111,7 +115,7 @@ def train_here(
         WorkerSolver(param, plan, report_of(rank), saves=lambda _: False, superseded=lambda: False)
         for rank in range(workers)
     ]
-    _run_all(solvers, incarnations, own.iter, link, place, own.run_state)
+    _run_all(solvers, incarnations, own.iter, link, place, own.run_state, beyond)
     final = [
         Part(
             1, number, 1, (0,) * workers, {i: piece.copy() for i, piece in shard._pieces.items()}, shard._rates.state()
@@ -123,12 +127,18 @@ def train_here(
 
 
 def _run_all(
-    solvers: Sequence[WorkerSolver], incarnations: Sequence[int], base: int, link: LocalLink, place: Place, state: Any
+    solvers: Sequence[WorkerSolver],
+    incarnations: Sequence[int],
+    base: int,
+    link: LocalLink,
+    place: Place,
+    state: Any,
+    beyond: int,
 ) -> None:
     errors: list[BaseException] = []
 
     def run(rank: int) -> None:
-        steps = solvers[rank]._whole_param.max_iter - base
+        steps = solvers[rank]._whole_param.max_iter - base + beyond
         order = RunWorker(
             incarnations[rank], 1, rank, base, 0, steps,
             Assignment(len(solvers), solvers[rank].param.iter_size),

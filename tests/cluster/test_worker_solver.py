@@ -123,6 +123,17 @@ def test_in_async_nobody_waits(tmp_path: pathlib.Path) -> None:
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
 
 
+def test_steps_beyond_the_last_iteration_are_not_displayed(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = write_solver(tmp_path, 4, 'lr_policy: "poly" power: 0.5 display: 2', steps=6)
+    with caplog.at_level("INFO", "pycaffe"):
+        run = train_here(solver, 1, mode="async", beyond=4)
+    assert len(run.reports) == 10
+    shown = [r.getMessage() for r in caplog.records if ", lr = " in r.getMessage()]
+    assert [line.split(",")[0] for line in shown] == [f"Iteration {number}" for number in (0, 2, 4, 6)]
+
+
 @pytest.mark.parametrize("mode", ["ssp", "async"])
 def test_clipping_without_sync_is_by_each_push(mode: str, tmp_path: pathlib.Path) -> None:
     solver = write_solver(tmp_path, 4, "clip_gradients: 0.01 weight_decay: 0", steps=1)

@@ -158,6 +158,10 @@ class WorkerSolver(Solver):
             self._exchange.send(bucket, self._clock, self._loss)
             start = end - 1
 
+    def _due(self, interval: int) -> bool:
+        # In async a quick worker has steps behind the last iteration, where policies such as poly have no rate.
+        return self.iter <= self.param.max_iter and super()._due(interval)
+
     def apply_update(self) -> None:
         """Waits until the servers have made the update, where the mode says so, and takes the values from them."""
         if self._due(self.param.display):

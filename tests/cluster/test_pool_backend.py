@@ -61,7 +61,7 @@ def test_killed_actors_and_poison_items_cost_nobody_else(local_ray: Connection, 
 
 
 def test_an_item_that_hangs_costs_itself(local_ray: Connection, net: tuple[str, str]) -> None:
-    with Pool(*net, backend="ray", workers=1, batch_size=4, preprocess=faults.act, item_timeout=0.2) as pool:
+    with Pool(*net, backend="ray", workers=1, batch_size=2, preprocess=faults.act, item_timeout=1.0) as pool:
         results = pool.map([0, 1, ("sleep",), 3])
     assert isinstance(results[2].error, ItemTimeout)
     assert_right(net, results, {0: 0, 1: 1, 3: 3})

@@ -268,10 +268,7 @@ class _Run:
     def _after_backward(self, worker: _Worker, bucket: int) -> None:
         step = worker.step
         packing = self.workload.buckets[bucket].bytes * self.compression.seconds_per_byte
-        if packing:
-            self.processors.run(packing, lambda: self._exchange.send(worker.rank, bucket, step))
-        else:
-            self._exchange.send(worker.rank, bucket, step)
+        self.processors.run(packing, lambda: self._exchange.send(worker.rank, bucket, step))
         if bucket > 0:
             worker.bucket = bucket - 1
             self._backward(worker)
@@ -322,8 +319,7 @@ class _Servers:
         self._version: dict[tuple[int, int], int] = defaultdict(int)  # how many steps all have been counted for
         self._asked: dict[tuple[int, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))  # by clock
         self._missing: dict[tuple[int, int, int], int] = {}
-        factor = run.compression
-        self.bytes_per_step = run.workload.bytes * (factor.push + factor.pull)
+        self.bytes_per_step = run.workload.bytes * (run.compression.push + run.compression.pull)
 
     def send(self, rank: int, bucket: int, step: int) -> None:
         """A worker's gradient sets out, and asks for the values of the step after."""
@@ -343,9 +339,8 @@ class _Servers:
     def _travel(self, size: float, links: tuple[_Link, _Link] | None, then: Callable[[], None]) -> None:
         run, cluster = self._run, self._run.cluster
         if cluster.cores:  # one machine: no link, but both ends copy
-            run.processors.run(2 * size * cluster.copy_seconds_per_byte, lambda: run.clock.at(
-                run.clock.now + cluster.latency, then
-            ))  # fmt: skip
+            copying = 2 * size * cluster.copy_seconds_per_byte
+            run.processors.run(copying, lambda: run.clock.at(run.clock.now + cluster.latency, then))
             return
         if links is None:
             run.clock.at(run.clock.now, then)

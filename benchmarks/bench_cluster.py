@@ -243,7 +243,7 @@ def test_accuracy(solver: str, run: Run) -> float:
 def mean_accuracy(solver: Any) -> float:
     (net,) = solver.test_nets
     net.share_with(solver.net)
-    return float(np.mean([net.forward()["accuracy"] for _ in range(solver.param.test_iter[0])]))
+    return float(np.mean([float(net.forward()["accuracy"]) for _ in range(solver.param.test_iter[0])]))
 
 
 if __name__ == "__main__":

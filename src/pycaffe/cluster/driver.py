@@ -71,7 +71,7 @@ class Driver:
         recorder: likewise.
         settings: of all workers.
         server_config: of server 0; those of the others differ in their number.
-        worker, server: what they take.
+        worker: what each worker takes.
         control: what is asked while it runs.
     """
 
@@ -96,12 +96,14 @@ class Driver:
         self._leaving: dict[int, tuple[float, Any]] = {}  # likewise: until when their last reports are waited for
         self._servers: dict[int, tuple[int, Any]] = {}  # by number: incarnation, actor
         self._asked: dict[Any, Callable[[Any], None]] = {}  # what to do with the answer to a call
-        self._lost: dict[Any, Callable[[], None]] = {}  # what to do where it has none
+        self._lost: dict[Any, tuple[Callable[[], None], Callable[[], Any]]] = {}  # what to do where it has none
         self._unheard: dict[int, float] = {}  # by incarnation: until when a new worker should speak
         self._without_room = 0  # workers that the run has to do without
         self._ranks: dict[int, int] = {}  # by rank, the incarnation
         self._silent: set[int] = set()  # workers that do nothing any more
-        self._obeyed: dict[Any, Command] = {}  # by actor: what it was told once, and commanded again
+        # What is commanded again until it is answered was told all the same, if the process lives.
+        self._orders: dict[int, RunWorker] = {}  # by incarnation of a worker
+        self._restored: dict[int, int] = {}  # by incarnation of a server, the generation
         self._wants_snapshot = False
         self._snapshot_of = solver.iter  # the iteration of the last one
         self._result: Checkpoint | None = None
@@ -140,9 +142,16 @@ class Driver:
 
     # -- calls and their answers
 
-    def _ask(self, ref: Any, answered: Callable[[Any], None], lost: Callable[[], None] = lambda: None) -> None:
+    def _ask(
+        self,
+        ref: Any,
+        answered: Callable[[Any], None],
+        lost: Callable[[], None] = lambda: None,
+        cut_off: Callable[[], Any] = lambda: None,
+    ) -> None:
+        """Notes what to do with an answer, without one because the process is dead, or because it is out of reach."""
         self._asked[ref] = answered
-        self._lost[ref] = lost
+        self._lost[ref] = (lost, cut_off)
 
     def _hear(self) -> None:
         """Deals with the answers that have come; waits a little where there are none."""
@@ -152,11 +161,13 @@ class Driver:
         if ready:
             ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
         for ref in ready:
-            answered, lost = self._asked.pop(ref), self._lost.pop(ref)
+            answered, (lost, cut_off) = self._asked.pop(ref), self._lost.pop(ref)
             try:
                 answer = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
                 self._coordinator.fail(error.cause if isinstance(error.cause, BaseException) else error)
+            except self._ray.exceptions.ActorUnavailableError:
+                cut_off()  # the network may come back, or Ray finds that the node is gone
             except self._ray.exceptions.RayError as error:
                 if getattr(error, "actor_init_failed", False):
                     self._coordinator.fail(ClusterError(f"A process of the run cannot be set up: {error}"))
@@ -182,8 +193,7 @@ class Driver:
             self._unheard.pop(incarnation, None)
             for each in news:
                 self._hear_worker(incarnation, each)
-            if incarnation in self._workers or incarnation in self._leaving:
-                self._ask(actor.news.remote(), answered, lost)
+            ask()
 
         def lost() -> None:
             self._leaving.pop(incarnation, None)
@@ -192,7 +202,11 @@ class Driver:
                 logger.warning("Worker process %d died.", incarnation)
                 self._coordinator.worker_died(incarnation)
 
-        self._ask(actor.news.remote(), answered, lost)
+        def ask() -> None:
+            if incarnation in self._workers or incarnation in self._leaving:
+                self._ask(actor.news.remote(), answered, lost, ask)
+
+        ask()
 
     def _hear_worker(self, incarnation: int, news: News) -> None:
         if isinstance(news, logging.LogRecord):
@@ -213,9 +227,9 @@ class Driver:
 
     def _run_worker(self, command: RunWorker) -> None:
         actor = self._workers.get(command.incarnation)
-        if actor is None or self._obeyed.get(actor) == command:
+        if actor is None or self._orders.get(command.incarnation) == command:
             return
-        self._obeyed[actor] = command
+        self._orders[command.incarnation] = command
         self._ranks[command.rank] = command.incarnation
         iteration = command.base + command.clock
         self._recorder.begin(command.generation, command.assignment.workers, iteration)
@@ -223,7 +237,8 @@ class Driver:
         state = self._recorder.run_state_at(iteration) if command.rank == 0 else None
         servers = tuple(self._servers[index][1] for index in sorted(self._servers))
         order = Order(command, servers, self._recorder.place_before(first), state)
-        self._ask(actor.order.remote(order), lambda _: None)
+        cut_off = functools.partial(self._orders.pop, command.incarnation, None)
+        self._ask(actor.order.remote(order), lambda _: None, cut_off=cut_off)
 
     def _stop_worker(self, command: StopWorker) -> None:
         actor = self._workers.pop(command.incarnation, None)
@@ -276,15 +291,18 @@ class Driver:
         def answered(parts: list[Part]) -> None:
             for part in parts:
                 self._coordinator.part_copied(number, part.generation, part.cut, part.clocks, _own_copy(part))
-            if self._servers.get(number, (None,))[0] == incarnation:
-                self._ask_server(number, incarnation, actor)
+            ask()
 
         def lost() -> None:
             if self._servers.get(number, (None,))[0] == incarnation:
                 logger.warning("Server %d died. All go back to the checkpoint of iteration %d.", number, self._last())
                 self._coordinator.server_died(number, incarnation)
 
-        self._ask(actor.news.remote(), answered, lost)
+        def ask() -> None:
+            if self._servers.get(number, (None,))[0] == incarnation:
+                self._ask(actor.news.remote(), answered, lost, ask)
+
+        ask()
 
     def _last(self) -> int:
         return self._coordinator.checkpoint.iteration
@@ -296,14 +314,14 @@ class Driver:
 
     def _restore_server(self, command: RestoreServer) -> None:
         actor = self._server(command.server, command.incarnation)
-        told = self._obeyed.get(actor)
-        if actor is None or (isinstance(told, RestoreServer) and told.generation == command.generation):
+        if actor is None or self._restored.get(command.incarnation) == command.generation:
             return
-        self._obeyed[actor] = command
+        self._restored[command.incarnation] = command.generation
         message = Restore(command.generation, command.incarnations, command.base, command.clocks, command.part)
         peers = tuple(self._servers[index][1] for index in sorted(self._servers))
         answered = functools.partial(self._coordinator.restored, command.server)
-        self._ask(actor.restore.remote(message, peers), answered)
+        cut_off = functools.partial(self._restored.pop, command.incarnation, None)
+        self._ask(actor.restore.remote(message, peers), answered, cut_off=cut_off)
 
     def _fence(self, command: Fence) -> None:
         actor = self._server(command.server, command.server_incarnation)

@@ -6,6 +6,7 @@ order() ─→ inbox ─→ working thread: WorkerSolver.run ─→ news ─→ 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -205,23 +206,34 @@ class RayLink:
 
     def send(self, server: int, push: Push | None, pull: Pull | None) -> Any:
         """Sets a message off."""
-        return self._servers[server].exchange.remote(push, pull)
+        call = functools.partial(self._servers[server].exchange.remote, push, pull)
+        return call, call()
 
     def wait(self, tickets: Sequence[Any]) -> list[Answer]:
         """The answers, once all are there. Raises Interrupted where a server is gone or another order is due."""
+        return [self._answer(call, ref) for call, ref in tickets]
+
+    def _answer(self, call: Callable[[], Any], ref: Any) -> Answer:
         import ray
 
         while True:
             try:
-                answers: list[Answer] = ray.get(list(tickets), timeout=LOOK_SECONDS)
-                return answers
+                answer: Answer = ray.get(ref, timeout=LOOK_SECONDS)
+                return answer
             except ray.exceptions.GetTimeoutError:
-                if self._given_up():
-                    raise Interrupted from None
+                self._check_wanted()
+            except ray.exceptions.ActorUnavailableError:  # the network was cut: servers count what they know once
+                self._check_wanted()
+                time.sleep(LOOK_SECONDS)
+                ref = call()
             except ray.exceptions.RayTaskError:
                 raise
             except ray.exceptions.RayError as error:
                 raise Interrupted from error
+
+    def _check_wanted(self) -> None:
+        if self._given_up():
+            raise Interrupted
 
 
 class _Forwarding(logging.Handler):

@@ -71,6 +71,30 @@ def test_inline_nets_come_before_files_and_the_common_one_last(tmp_path: pathlib
     assert [test_net.blobs["data"].shape for test_net in solver.test_nets] == [(1, 1), (4, 5), (7, 7)]
 
 
+def test_the_log_says_where_each_net_is_from(
+    tmp_path: pathlib.Path, net: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pycaffe")
+    inline = f"{{ {data(1, 1)} }}"
+    tests = f'test_net: "{net}" test_net_param {inline} test_iter: [1, 1, 1] test_interval: 5'
+    make(tmp_path, f'net: "{net}" {tests}')
+    for field in ("net_param", "train_net_param"):
+        make(tmp_path, f"{field} {inline}")
+    make(tmp_path, f"net_param {inline} test_iter: 1 test_interval: 5")
+    make(tmp_path, f'train_net: "{net}"')
+    assert [line for line in caplog.messages if line.startswith("Creating t")] == [
+        f"Creating training net from net file: {net}",
+        "Creating test net (#0) specified by test_net_param",
+        f"Creating test net (#1) specified by test_net file: {net}",
+        f"Creating test net (#2) specified by net file: {net}",
+        "Creating training net specified in net_param.",
+        "Creating training net specified in train_net_param.",
+        "Creating training net specified in net_param.",
+        "Creating test net (#0) specified by net_param",
+        f"Creating training net from train_net file: {net}",
+    ]
+
+
 def test_train_net_and_test_net(tmp_path: pathlib.Path, net: str) -> None:
     solver = make(tmp_path, f'train_net: "{net}" test_net: "{net}" test_iter: 1 test_interval: 5')
     assert (layers(solver.net), layers(solver.test_nets[0])) == (["train"], ["test"])

@@ -40,8 +40,8 @@ def make_train_net(param: Any) -> Net:
             f"Got {', '.join(given)}."
         )
     value = getattr(param, given[0])
-    source = f"{given[0]} file: {value}" if isinstance(value, str) else given[0]
-    log_progress("solver.cpp:102", "Creating training net from %s", source)
+    source = f"from {given[0]} file: {value}" if isinstance(value, str) else f"specified in {given[0]}."
+    log_progress("solver.cpp:102", "Creating training net %s", source)
     return _make_net(_source(value), TRAIN, [param.train_state], param.weights)
 
 
@@ -52,8 +52,8 @@ def make_test_nets(param: Any) -> list[Net]:
     Raises:
         SolverError: test_iter, test_state or test_interval do not fit the test nets.
     """
-    values = [*param.test_net_param, *param.test_net]
-    common = [getattr(param, name) for name in ("net_param", "net") if param.HasField(name)]
+    values = [(name, value) for name in ("test_net_param", "test_net") for value in getattr(param, name)]
+    common = [(name, getattr(param, name)) for name in ("net_param", "net") if param.HasField(name)]
     count = len(param.test_iter)
     if count < len(values) or (not common and count != len(values)):
         raise SolverError(
@@ -71,8 +71,8 @@ def make_test_nets(param: Any) -> list[Net]:
             f"Check failed: test_interval > 0 ({param.test_interval} vs. 0). Set test_interval, or remove test_iter."
         )
     nets = []
-    for index, value in enumerate(values):
-        source = f"net file: {value}" if isinstance(value, str) else "net_param"
+    for index, (name, value) in enumerate(values):
+        source = f"{name} file: {value}" if isinstance(value, str) else name
         log_progress("solver.cpp:190", "Creating test net (#%d) specified by %s", index, source)
         nets.append(_make_net(_source(value), TEST, states[index : index + 1], param.weights))
         nets[-1].debug_info = param.debug_info

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,6 +149,15 @@ def test_a_snapshot_goes_on_bit_for_bit(solver: pathlib.Path, capsys: pytest.Cap
     assert "Iteration 4 (" in printed
     assert "Iteration 2 (" not in printed
     np.testing.assert_array_equal(weights_of(last, solver), expected)
+
+
+def test_nan_is_told_once(solver: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = solver.read_text().replace("base_lr: 0.1", "base_lr: 1e38")
+    solver.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the log says it; a second time it would be a warning with a line of our source
+        printed = train(capsys, "--solver", solver)
+    assert len(re.findall(r"^E.* The loss is (?:nan|inf) at iteration \d\. It began", printed, re.MULTILINE)) == 1
 
 
 def test_level_and_stage_are_the_training_nets(solver: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

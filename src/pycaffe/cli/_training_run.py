@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,14 +65,22 @@ def solve(job: TrainingJob, requested: Callable[[], Action], uid: bytes | None =
         solver.add_callback(agreed)
         solver.add_callback(SavedPlaces(nccl, solver, agreed))
         solver.set_action_function(agreed)
-    if parallel.root_solver():
-        with _shown(job, solver), _saved_on_failure(solver):
-            solver.solve()
-        info(250, "Optimization Done.")
-    else:
-        solver.step(solver.param.max_iter - solver.iter)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The loss is ", RuntimeWarning)  # the log says it
+        _train(job, solver)
     if uid is not None:
         nccl.close()
+
+
+def _train(job: TrainingJob, solver: Solver) -> None:
+    from pycaffe import parallel
+
+    if not parallel.root_solver():
+        solver.step(solver.param.max_iter - solver.iter)
+        return
+    with _shown(job, solver), _saved_on_failure(solver):
+        solver.solve()
+    info(250, "Optimization Done.")
 
 
 def _param_for(job: TrainingJob, device: str) -> Any:

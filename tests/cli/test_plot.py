@@ -39,6 +39,14 @@ def test_pictures(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, "first.log", "second.log"])
 
 
+def test_without_a_name_the_picture_is_beside_the_first_log(
+    logs: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plot(*logs) == 0
+    assert (tmp_path / "first.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == f"Wrote {tmp_path / 'first.png'}: 2 run(s), 20 curve(s).\n"
+
+
 def test_each_kind_of_series_has_its_panel(logs: list[str]) -> None:
     run = read_training_log(logs[0])
     figure = _draw([run], ["first"], "iterations")

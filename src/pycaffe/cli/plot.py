@@ -16,15 +16,16 @@ PANEL_INCHES = (7.0, 3.2)
 
 @click.command("plot")
 @click.argument("logs", nargs=-1, required=True, metavar="RUN.log...")
-@click.option("-o", "--out", required=True, metavar="FILE", help="The picture: .png, .svg or .pdf.")
+@click.option("-o", "--out", metavar="FILE", help="The picture: .png, .svg or .pdf; by default RUN.png.")
 @click.option("--x", type=click.Choice(["iterations", "seconds"]), default="iterations", show_default=True)
-def command(logs: tuple[str, ...], out: str, x: str) -> None:
+def command(logs: tuple[str, ...], out: str | None, x: str) -> None:
     """Plot the curves of training logs: losses, other outputs such as accuracy, learning rate, iterations a second.
 
     A log is what `caffe train` wrote to stderr, the original's or this one. Several runs are drawn in one picture.
     """
     from pycaffe.cli._training_log import read_training_log
 
+    out = out or f"{os.path.splitext(logs[0])[0]}.png"
     if os.path.splitext(out)[1].lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"Cannot draw to {out!r}. Give a name that ends in .png, .svg or .pdf.")
     runs = [read_training_log(log) for log in logs]

@@ -53,6 +53,7 @@ def test_forms(args: str, want: object) -> None:
     ("args", "message"),
     [
         ("--nomodel", "No such option.*--nomodel"),
+        ("-iterations 10", "No such option.*--iterations"),
         ("--resize_heigth=3", "No such option.*--resize_heigth"),
         ("--gray=perhaps", "'perhaps' is not a valid boolean"),
         ("--model", "requires an argument"),

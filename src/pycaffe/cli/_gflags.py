@@ -4,7 +4,8 @@
     --flag   --noflag   --flag=true   --flag=false   (also t f, yes no, y n, 1 0)
 
 A verb says `cls=GflagsCommand` and declares each option once, with two dashes; those of type `bool` take the second
-line's forms. Click's own flags (`is_flag=True`, `--help`) and what is unknown are left to click.
+line's forms. Click's own flags (`is_flag=True`, `--help`) and what is unknown are left to click, with two dashes: after
+one it would look for options of a single letter.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class GflagsCommand(click.Command):
             elif name.startswith("no") and options.get(name[2:]) and not equals:
                 yield f"--{name[2:]}=false"
             else:
-                yield arg
+                yield arg if arg.startswith("--") or len(name) < 2 else f"-{arg}"
 
 
 def log_to_stderr() -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-
-from pycaffe import parallel
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -69,12 +66,3 @@ def face_ssd_res10() -> TrainedNet:
 def photographs() -> pathlib.Path:
     """A folder with scikit-image's 26 photographs, .png and .jpg."""
     return fetch("photographs")
-
-
-@pytest.fixture(autouse=True)
-def one_solver() -> Iterator[None]:
-    """Count and rank of solvers are the process's: no test leaves them to the next."""
-    yield
-    parallel.set_solver_count(1)
-    parallel.set_solver_rank(0)
-    parallel.set_multiprocess(False)

@@ -21,8 +21,8 @@ HEAVY = {
 
 
 def test_import_caffe_is_quick_light_and_silent() -> None:
-    # Processor time, for the clock also counts what others do on this machine while the suite runs. Without them the two
-    # differ little: importing waits for nothing but files, which the first of the three runs brings into memory.
+    # Processor time, since the clock would count what others do on this machine while the suite runs. Without them the
+    # two differ little: importing waits for nothing but files, which the first of the three runs brings into memory.
     script = """
 import json, sys, time
 begin = time.process_time()

@@ -19,7 +19,7 @@ from cluster_simulation import Bucket, Workload
 from measure import SEED, arguments, net_param
 
 import caffe
-from pycaffe.cluster.compression import GradientEncoder, parse_compression
+from pycaffe.cluster.protocol.compression import GradientEncoder, parse_compression
 from pycaffe.proto.schema import NetParameter
 
 __all__ = ["Costs", "measure_costs", "training_form", "workload"]

@@ -1,4 +1,4 @@
-"""Trained nets from PyPI packages, on both engines, against reference Caffe (OpenCV for FP16 weights and SSD's layers)."""
+"""Trained nets from PyPI packages, on both engines, against reference Caffe (OpenCV: FP16 weights, SSD layers)."""
 
 from __future__ import annotations
 

@@ -346,7 +346,7 @@ def _check_precision(precision: str, calibrated: bool, devices: Sequence[str]) -
 
 def _cluster(address: str | None, workers: int | None, threads: int) -> Any:
     """The other machines, of which this package knows nothing: `pycaffe.cluster` stands above it."""
-    return importlib.import_module("pycaffe.cluster.pool_backend").PoolCluster(address, workers, threads)
+    return importlib.import_module("pycaffe.cluster.scoring.pool_backend").PoolCluster(address, workers, threads)
 
 
 def _source(backend: str, settings: Settings, driver: Driver) -> WorkerSource:

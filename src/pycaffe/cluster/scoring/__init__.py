@@ -1,0 +1,1 @@
+"""Nets over many items on Ray: the pool's backend, and Ray Data."""

@@ -1,0 +1,88 @@
+"""A net over datasets: Parquet and folders of images in, Parquet out."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from pycaffe import InputError
+from pycaffe.cluster.connection import Connection
+from pycaffe.cluster.scoring.datasets import map_dataset
+from tests.cli.case import write_png
+from tests.workers import faults
+from tests.workers.tiny_net import expected_scores, write_tiny_net
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return write_tiny_net(tmp_path_factory.mktemp("net"))
+
+
+def rows_of(folder: pathlib.Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(folder).to_pylist()
+    return rows
+
+
+def act_of_row(row: dict[str, Any]) -> Any:
+    return faults.act({"raise": ("raise", "plain"), "os._exit": ("os._exit", 5)}.get(row["what"], row["value"]))
+
+
+@pytest.mark.slow
+def test_images_of_a_folder(local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    for shade in range(30):
+        (tmp_path / "in" / f"{shade % 3}").mkdir(parents=True, exist_ok=True)
+        write_png(tmp_path / "in" / f"{shade % 3}" / f"{shade}.png", (shade, 2 * shade, 9))
+    (tmp_path / "in" / "bad.png").write_bytes(b"\x89PNG and no more")
+    (tmp_path / "in" / "notes.txt").write_text("no image", encoding="utf-8")
+    mapped = map_dataset(tmp_path / "in", *net, out=tmp_path / "out", batch_size=4, actors=(1, 2))
+    assert mapped == (str(tmp_path / "out"), 31, 1)
+    rows = {pathlib.Path(row["path"]).name: row for row in rows_of(tmp_path / "out")}
+    assert len(rows) == 31
+    assert set(rows["0.png"]) == {"path", "score", "error"}
+    assert rows["bad.png"]["score"] is None
+    assert rows["bad.png"]["error"].startswith("InputError: Could not decode")
+    for shade in range(30):
+        data = np.broadcast_to(np.array([9, 2 * shade, shade], np.float32)[:, None, None], (3, 4, 5))
+        np.testing.assert_allclose(rows[f"{shade}.png"]["score"], expected_scores(net[1], net[0], data), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_rows_of_parquet_one_of_which_kills_its_process(
+    local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    whats = ["raise" if index == 3 else "os._exit" if index == 7 else "" for index in range(40)]
+    table = pyarrow.table({"value": [float(index) for index in range(40)], "what": whats})
+    (tmp_path / "in").mkdir()
+    pyarrow.parquet.write_table(table, tmp_path / "in" / "a.parquet")
+    mapped = map_dataset(
+        tmp_path / "in", *net, out=tmp_path / "out", column=None, preprocess=act_of_row, retries=0, actors=1
+    )
+    assert mapped.errors == 2
+    rows = {row["value"]: row for row in rows_of(tmp_path / "out")}
+    assert rows[3]["error"] == "ValueError: no good"
+    assert rows[7]["error"].startswith("WorkerDied: ")
+    for index in set(range(40)) - {3, 7}:
+        expected = expected_scores(net[1], net[0], faults.filled(index))
+        np.testing.assert_allclose(rows[index]["score"], expected, rtol=1e-4, atol=1e-4)
+        assert rows[index]["error"] is None
+
+
+def test_what_makes_no_sense(local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    (tmp_path / "full").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "full" / "a.parquet")
+    out = tmp_path / "out"
+    for dataset, arguments, text in (
+        (tmp_path / "none", {"out": out}, "Could not open or find '.*none', a dataset"),
+        (tmp_path / "full", {"out": tmp_path / "full"}, "full' is there already"),
+        (tmp_path / "full", {"out": out}, r"no column 'bytes'. It has \['x'\]"),
+        (tmp_path / "full", {"out": out, "outputs": ["prob"]}, "Unknown blob name 'prob'"),
+        (tmp_path / "full", {"out": out, "actors": (3, 2)}, r"Got \(3, 2\)"),
+    ):
+        with pytest.raises(InputError, match=text):
+            map_dataset(dataset, *net, **arguments)
+    assert not out.exists()

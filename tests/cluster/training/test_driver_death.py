@@ -1,0 +1,65 @@
+"""`caffe train --workers` whose process is killed: nothing of it is left, and the run goes on from its snapshot."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pycaffe.solvers import get_solver
+from tests.cluster.training.small_net import alone, assert_same, write_solver
+from tests.cluster.training.test_train import wait_for_end
+
+WAIT = 90.0
+
+
+def processes_in(session: int) -> list[int]:
+    """The processes of a session, but for those that are dead and not fetched."""
+    found = []
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_and_goes_on(tmp_path: pathlib.Path) -> None:
+    more = "momentum: 0.9 snapshot: 20 snapshot_after_train: true display: 10"
+    solver = write_solver(tmp_path, 4, more, steps=200)
+    command = [sys.executable, "-m", "pycaffe", "train", "--solver", solver, "--servers", "2"]
+    with subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path
+    ) as first:
+        assert first.stderr is not None
+        pids = []
+        for line in first.stderr:
+            if ready := re.search(r"is ready: pid (\d+)", line):
+                pids.append(int(ready[1]))
+            if "run_iter_40.solverstate" in line:
+                break
+        first.send_signal(signal.SIGKILL)
+        assert len(pids) == 4
+        for pid in pids:
+            wait_for_end(pid)
+    until = time.monotonic() + WAIT
+    while processes_in(first.pid) and time.monotonic() < until:
+        # Ray's two agents of the node try for a minute to tell the rest of Ray, which is gone, before they end.
+        wait_for_end(processes_in(first.pid)[0], WAIT)
+    assert processes_in(first.pid) == []
+    state = max(tmp_path.glob("*.solverstate"), key=lambda path: int(re.findall(r"\d+", path.name)[-1]))
+    resuming = [*command, "--workers", "2", "--snapshot", str(state)]
+    again = subprocess.run(resuming, cwd=tmp_path, timeout=WAIT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    resumed = get_solver(solver)
+    resumed.restore(tmp_path / "run_iter_200.solverstate")
+    want = alone(write_solver(tmp_path, 8, more, steps=200, prefix="one"))
+    assert_same({name: [blob.data for blob in blobs] for name, blobs in resumed.net.params.items()}, want)

@@ -1,0 +1,60 @@
+"""A cluster of two nodes on this machine, one of which is taken away in the middle of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.cluster.training.small_net import write_solver
+
+SCRIPT = """
+import json, sys, threading
+import numpy as np
+from ray.cluster_utils import Cluster
+import pycaffe.cluster.training.driver
+from pycaffe.cluster import train
+
+pycaffe.cluster.training.driver.START_SECONDS = 20.0
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+other = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+gone = []
+
+def progress(iteration, loss):
+    if iteration >= 50 and not gone:
+        gone.append(iteration)
+        threading.Thread(target=cluster.remove_node, args=(other, False)).start()
+
+run = train(sys.argv[1], workers=4, servers=2, min_workers=1, checkpoint_every=10, on_progress=progress,
+            address=cluster.address)
+print(json.dumps({
+    "iter": run.iter, "restarts": run.restarts, "loss": float(np.mean(run.losses[-20:])),
+    "first_loss": float(np.mean(run.losses[:20])), "losses": len(run.losses),
+    "workers": [max(e.worker for e in run.trace if e.generation == g) + 1
+                for g in sorted({event.generation for event in run.trace})],
+}))
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_a_node_that_is_gone(tmp_path: pathlib.Path) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9 stepsize: 1000", steps=300)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, solver],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (told["iter"], told["losses"]) == (300, 300)
+    assert told["workers"][0] == 4
+    assert told["workers"][-1] == 2  # what the other node has CPUs for
+    assert told["restarts"] >= 1
+    assert told["loss"] < told["first_loss"]

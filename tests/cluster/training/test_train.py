@@ -1,0 +1,202 @@
+"""`pycaffe.cluster.train` on a Ray of this machine: real processes, real deaths."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import re
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from pycaffe import glog
+from pycaffe.cli._training_log import read_training_log
+from pycaffe.cluster import Run, RunControl, train
+from pycaffe.cluster.connection import Connection
+from pycaffe.cluster.training.train import checkpoint_interval
+from pycaffe.errors import CaffeError, DataError, SolverError
+from tests.cluster.training.small_net import alone, assert_same, write_solver
+
+TESTS = "momentum: 0.9 test_iter: 2 test_interval: 10 display: 5 snapshot: 10"
+
+
+@pytest.fixture
+def pids(local_ray: Connection) -> Iterator[dict[str, list[int]]]:
+    """Of workers and servers, in the order in which they were ready."""
+    found: dict[str, list[int]] = {"Worker process": [], "Server": []}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ready = re.match(r"(Worker process|Server) \d+ is ready: pid (\d+)", record.getMessage())
+            if ready:
+                found[ready[1]].append(int(ready[2]))
+
+    logger, listener = logging.getLogger("pycaffe"), Listener()
+    level = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(listener)
+    logger.setLevel(level)
+    for pid in [*found["Worker process"], *found["Server"]]:
+        wait_for_end(pid)
+
+
+def wait_for_end(pid: int, seconds: float = 20.0) -> None:
+    """Returns once a process is no more; fails after a while."""
+    import select
+
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended, _, _ = select.select([handle], [], [], seconds)
+    os.close(handle)
+    assert ended, f"process {pid} is still there"
+
+
+def at(deeds: dict[int, Callable[[], Any]]) -> Callable[[int, float], None]:
+    """An on_progress that does something once an iteration is done."""
+    left = dict(deeds)
+
+    def progress(iteration: int, loss: float) -> None:
+        for due in [due for due in left if due <= iteration]:
+            left.pop(due)()
+
+    return progress
+
+
+def test_a_run_is_that_of_one_process(
+    tmp_path: pathlib.Path, pids: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parameters, losses, log, snapshots, and a way from one process to a cluster and back."""
+    progress: list[tuple[int, float]] = []
+    with_log = glog._handler
+    glog.init_log(0)
+    try:
+        run = train(
+            write_solver(tmp_path, 4, TESTS, prefix="cluster"),
+            workers=2,
+            servers=2,
+            on_progress=lambda iteration, loss: progress.append((iteration, loss)),
+        )
+    finally:
+        logging.getLogger("pycaffe").removeHandler(glog._handler)
+        glog._handler = with_log
+    want = alone(write_solver(tmp_path, 8, TESTS, prefix="one"))
+    assert_same(run.params, want)
+    assert run.iter == 20
+    assert progress == [(iteration + 1, loss) for iteration, loss in enumerate(run.losses)]
+    assert sorted(number for event in run.trace for number in event.batches) == list(range(40))
+    count = 4 * sum(array.size for arrays in want.values() for array in arrays)
+    assert run.bytes_pushed == 20 * 2 * count
+    assert run.bytes_pulled == 21 * 2 * count
+    assert run.snapshots == [str(tmp_path / f"cluster_iter_{number}.solverstate") for number in (10, 20)]
+    (tmp_path / "log").write_text(capsys.readouterr().err)
+    series = read_training_log(tmp_path / "log").series
+    assert list(series["test/accuracy"]) == [0, 10, 20]
+    assert list(series["train/loss"])[:4] == [0, 5, 10, 15]
+    # From the cluster's snapshot on with one process, and from that one's with a cluster of another size.
+    assert_same(alone(str(tmp_path / "one8.prototxt"), run.snapshots[0]), want)
+    resumed = train(str(tmp_path / "cluster4.prototxt"), workers=2, snapshot=tmp_path / "one_iter_10.solverstate")
+    assert_same(resumed.params, want)
+    assert len(resumed.losses) == 10
+    np.testing.assert_allclose(resumed.losses, run.losses[10:], rtol=1e-4)
+
+
+def test_killed_workers_and_servers_change_nothing(tmp_path: pathlib.Path, pids: dict[str, list[int]]) -> None:
+    def kill(kind: str) -> None:
+        os.kill(pids[kind][-1], signal.SIGKILL)
+
+    deaths = {7: lambda: kill("Worker process"), 15: lambda: kill("Server"), 22: lambda: kill("Worker process")}
+    run = train(
+        write_solver(tmp_path, 4, "momentum: 0.9", steps=30, prefix="cluster"),
+        workers=2,
+        servers=2,
+        checkpoint_every=5,
+        on_progress=at(deaths),
+    )
+    assert run.restarts == 3
+    assert_same(run.params, alone(write_solver(tmp_path, 8, "momentum: 0.9", steps=30)))
+
+
+@pytest.mark.slow
+def test_workers_join_and_leave(tmp_path: pathlib.Path, pids: dict[str, list[int]]) -> None:
+    control = RunControl()
+    seen: list[int] = []
+
+    def progress(iteration: int, loss: float) -> None:
+        if iteration == 1:
+            control.add_worker()
+        seen.append(len(pids["Worker process"]))
+        if seen[-1] == 2 and seen.count(2) == 20:
+            control.remove_worker(0)
+        if seen.count(2) == 60:
+            control.snapshot()
+            control.stop()
+
+    solver = write_solver(tmp_path, 4, "momentum: 0.9 snapshot_after_train: false", steps=100_000)
+    run = train(solver, workers=1, min_workers=1, max_workers=2, on_progress=progress, control=control)
+    ranks = {(event.generation, event.worker) for event in run.trace}
+    assert ranks == {(1, 0), (2, 0), (2, 1), (3, 0)}
+    batches = sorted(number for event in run.trace for number in event.batches)
+    assert sorted(set(batches)) == list(range(max(batches) + 1))
+    assert run.snapshots == [str(tmp_path / f"run_iter_{run.iter}.solverstate")]
+    assert run.iter < 100_000
+
+
+def test_a_gradient_that_is_none_is_refused(
+    tmp_path: pathlib.Path, pids: dict[str, list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9", steps=8)
+    with h5py.File(tmp_path / "data.h5", "a") as file:
+        file["data"][4 * 5, 0, 0, 0] = np.nan  # batch 5: worker 1's third
+    run = train(solver, workers=2)
+    assert run.refused == {1: 1}
+    assert all(np.isfinite(array).all() for arrays in run.params.values() for array in arrays)
+    assert "The gradient of worker 1 at iteration 2 has NaN or infinity" in caplog.text
+
+
+def test_an_error_of_a_worker_ends_the_run(tmp_path: pathlib.Path, pids: dict[str, list[int]]) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9 snapshot_after_train: true", steps=4000)
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'data.h5'}\n{tmp_path / 'lost.h5'}\n")
+    with pytest.raises(DataError, match=r"Failed opening HDF5 file: .*lost\.h5"):
+        train(solver, workers=1, checkpoint_every=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "A cluster needs at least one worker; got workers=0"),
+        ({"workers": 1, "servers": 0}, "at least one server; got servers=0"),
+        ({"workers": 1, "mode": "ssp"}, "Mode 'ssp' needs staleness"),
+        ({"workers": 1, "mode": "hogwild"}, "mode is 'sync', 'async', 'ssp' or 'allreduce'; got 'hogwild'"),
+        ({"workers": 1, "compression": "zip"}, "compression is None, 'fp16' or 'topk:F'"),
+        ({"workers": 1, "snapshot": "a", "weights": "b"}, "but not both"),
+        ({"workers": 1, "mode": "allreduce", "servers": 2}, "mode 'allreduce' has none"),
+        ({"workers": 1, "checkpoint_every": 0}, "must be a divisor"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises((SolverError, CaffeError), match=re.escape(message)):
+        train(write_solver(tmp_path, 4), **options)
+
+
+def test_checkpoints_are_also_where_snapshots_are() -> None:
+    assert checkpoint_interval(None, 0) == 100
+    assert checkpoint_interval(None, 5000) == 100
+    assert checkpoint_interval(None, 777) == 37
+    assert checkpoint_interval(None, 10) == 10
+    assert checkpoint_interval(None, 5003) == 5003
+    assert checkpoint_interval(5, 10) == 5
+
+
+def test_a_run_pickles() -> None:
+    import pickle
+
+    assert pickle.loads(pickle.dumps(Run(iter=3))).iter == 3

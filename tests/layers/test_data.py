@@ -79,6 +79,14 @@ def test_with_batch_size_1_images_may_vary_and_the_net_follows() -> None:
         np.testing.assert_array_equal(net.blobs["p"].data, 18)
 
 
+def test_raw_images_keep_their_channels_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    write("db", schema.Datum(channels=3, height=2, width=4, data=bytes(24)))
+    for transform, messages in (("force_gray: true", ["force_color and force_gray only for encoded datum"]), ("", [])):
+        caplog.clear()
+        assert build(layer('source: "db" backend: LMDB batch_size: 2', transform)).blobs["data"].shape == (2, 3, 2, 4)
+        assert caplog.messages == messages
+
+
 def test_forced_colours() -> None:
     for force, channels in (("force_color: true", 3), ("force_gray: true", 1)):
         net = build(layer('source: "gray_encoded_lmdb" backend: LMDB batch_size: 2', force))

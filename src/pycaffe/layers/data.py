@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -23,6 +24,8 @@ from pycaffe.layers._registry import register_layer
 from pycaffe.proto import schema
 
 __all__ = ["DataLayer"]
+
+logger = logging.getLogger(__name__)
 
 
 @register_layer("Data")
@@ -57,6 +60,10 @@ class DataLayer(PrefetchingLayer):
             self.num_top > 1,
             open_database(param.source, param.backend),
         )
+        if (transform.force_color or transform.force_gray) and not source.is_encoded():
+            logger.error(
+                "force_color and force_gray only for encoded datum", extra={"place": "data_transformer.cpp:152"}
+            )
         return source, source.shapes()
 
 
@@ -78,6 +85,11 @@ class _DatabaseBatches(ImageBatches):
 
     def peek(self) -> Record:
         return self.database.peek()
+
+    def is_encoded(self) -> bool:
+        """Whether the next record is an image file."""
+        key, value = self.peek()
+        return bool(parse_datum(value, self._name(key)).encoded)
 
     def make(self, plan: tuple[list[Record], Draws]) -> Batch:
         alike = self._load_alike(plan[0])
@@ -107,11 +119,14 @@ class _DatabaseBatches(ImageBatches):
 
     def load(self, record: Record) -> ImageRecord:
         key, value = record
-        name = f"Record {key.decode(errors='replace')!r} of {self.database.source!r}"
+        name = self._name(key)
         datum = parse_datum(value, name)
         transform = self.transformer.param
         image = datum_to_array(datum, name, transform.force_color, transform.force_gray)
         return ImageRecord(image, datum.label, name)
+
+    def _name(self, key: bytes) -> str:
+        return f"Record {key.decode(errors='replace')!r} of {self.database.source!r}"
 
     def state(self) -> dict[str, Any]:
         key = self.database.last_key

@@ -86,9 +86,10 @@ def write_snapshot(
             write_solver_state(temporary, state, history, hdf5=snapshot_format == HDF5)
             write_run_state(path, temporary, run_state)
     except (OSError, WeightsError) as error:
+        reason = str(error).rstrip(".")
         raise SolverError(
-            f"Couldn't write the snapshot of iteration {state.iteration}: {error}. Earlier snapshots are as they were, "
-            "and the solver may go on: make room and call snapshot()."
+            f"Couldn't write the snapshot of iteration {state.iteration}: {reason}. "
+            "Earlier snapshots are as they were, and the solver may go on: make room and call snapshot()."
         ) from error
     return path
 

@@ -71,6 +71,13 @@ def test_several_runs_over_seconds(logs: list[str]) -> None:
     assert {axes.get_xlabel() for axes in figure.axes} == {"seconds"}
 
 
+def test_no_two_curves_of_a_panel_look_alike(logs: list[str]) -> None:
+    runs = [read_training_log(logs[0]) for _ in range(5)]
+    loss = _draw(runs, list("abcde"), "iterations").axes[0]
+    assert len(loss.lines) == 20  # matplotlib has ten colours
+    assert len({(line.get_color(), line.get_linestyle()) for line in loss.lines}) == 20
+
+
 def test_what_cannot_be_drawn(logs: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plot(logs[0], "-o", str(tmp_path / "curves.txt")) == 2
     assert "Give a name that ends in .png, .svg or .pdf." in capsys.readouterr().err

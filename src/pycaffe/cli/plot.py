@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MARKED_POINTS = 30  # up to so many, a curve shows its points
 PANEL_INCHES = (7.0, 3.2)
+COLOURS = 10  # of matplotlib, "C0" to "C9"; after them the next line style begins
+LINE_STYLES = ("-", "--", ":", "-.")
 
 
 @click.command("plot")
@@ -72,10 +74,12 @@ def _draw(runs: list[TrainingLog], labels: list[str], x: str) -> Any:
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width, height * len(panels)), layout="constrained")
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels):
-        for name, values in curves[panel]:
+        for number, (name, values) in enumerate(curves[panel]):
             at = [point.iteration if x == "iterations" else point.seconds for point in values]
             marker = "." if len(values) <= MARKED_POINTS else ""
-            axes.plot(at, [point.value for point in values], marker=marker, linewidth=1, label=name)
+            style = LINE_STYLES[number // COLOURS % len(LINE_STYLES)]
+            heights = [point.value for point in values]
+            axes.plot(at, heights, f"C{number % COLOURS}", linestyle=style, marker=marker, linewidth=1, label=name)
         axes.set(title=panel, xlabel=x)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")

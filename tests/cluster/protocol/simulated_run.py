@@ -27,7 +27,7 @@ from tests.cluster.protocol.marked_pieces import MarkedGradient, MarkedPiece
 
 Array = np.ndarray
 SIZES = (3, 2, 2)
-LOST, REPEATED, NUDGED = 0.06, 0.06, 0.01
+LOST, REPEATED, NUDGED, FAULTY, BURIED = 0.06, 0.06, 0.01, 0.03, 0.01
 MAX_EVENTS = 20_000
 
 
@@ -38,8 +38,8 @@ class Plan:
     mode: Mode
     workers: int = 2
     servers: int = 2
-    max_iter: int = 3
-    interval: int = 2
+    max_iter: int = 2
+    interval: int = 1
     clip: float = -1.0
     faults: tuple[str, ...] = ("worker", "server")
     most_faults: int = 2
@@ -402,9 +402,9 @@ class SimulatedRun:
             chance = self.random.random()
             if not self.flying or chance < NUDGED:
                 self.nudge()
-            elif chance < NUDGED + 0.02 and self.faults < self.plan.most_faults:
+            elif chance < NUDGED + FAULTY and self.faults < self.plan.most_faults:
                 self.fault()
-            elif chance < NUDGED + 0.03 and self.zombies:
+            elif chance < NUDGED + FAULTY + BURIED and self.zombies:
                 self.zombies.pop().alive = False
             else:
                 self.deliver()

@@ -12,15 +12,15 @@ from tests.cluster.protocol.simulated_run import Plan, SimulatedRun
 SYNC, SSP, ASYNC = Mode("sync", 0), Mode("ssp", 1), Mode("async", None)
 MEMBERS = ("join", "leave", "worker", "server", "no room", "checkpoint")
 PLANS = {
-    "sync": Plan(SYNC, max_iter=4, faults=("worker", "server", "checkpoint")),
-    "sync, three workers": Plan(SYNC, workers=3, interval=1),
+    "sync": Plan(SYNC, max_iter=3, interval=2, faults=("worker", "server", "checkpoint")),
+    "sync, three workers": Plan(SYNC, workers=3),
     "sync, clipping": Plan(SYNC, clip=1.5),
     "sync, never a checkpoint": Plan(SYNC, interval=0, most_faults=3),
     "sync, joining and leaving": Plan(SYNC, faults=MEMBERS, most_faults=3, min_workers=1, max_workers=3),
-    "ssp": Plan(SSP, faults=("worker", "server", "checkpoint")),
+    "ssp": Plan(SSP, max_iter=3, interval=2, faults=("worker", "server", "checkpoint")),
     "ssp, staleness 0": Plan(Mode("ssp", 0)),
     "ssp, joining and leaving": Plan(SSP, faults=MEMBERS, most_faults=3, min_workers=1, max_workers=3),
-    "async": Plan(ASYNC, faults=("worker", "server", "checkpoint")),
+    "async": Plan(ASYNC, max_iter=3, interval=2, faults=("worker", "server", "checkpoint")),
     "async, joining and leaving": Plan(ASYNC, faults=MEMBERS, most_faults=3, min_workers=1, max_workers=3),
 }
 SEEDS = 1000  # of each plan

@@ -22,7 +22,7 @@ from pycaffe.errors import ClusterError, DeviceError, ItemTimeout
 from tests.workers import faults
 from tests.workers.tiny_net import expected_scores, write_tiny_net
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

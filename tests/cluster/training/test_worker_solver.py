@@ -10,6 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pycaffe.cluster import Run
+from pycaffe.cluster.training.data_position import Place
+from pycaffe.cluster.training.recorder import Recorder
 from pycaffe.errors import InputError
 from pycaffe.solvers import get_solver
 from tests.cluster.training.in_process import LocalRun, train_here
@@ -145,13 +148,21 @@ def test_clipping_without_sync_is_by_each_push(mode: str, tmp_path: pathlib.Path
 
 
 @pytest.mark.parametrize(("mode", "staleness"), [("sync", None), ("ssp", 1)])
-def test_a_gradient_that_is_none_is_refused(mode: str, staleness: int | None, tmp_path: pathlib.Path) -> None:
+def test_a_gradient_that_is_none_is_refused_counted_and_reported(
+    mode: str, staleness: int | None, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     solver = write_solver(tmp_path, 4, "momentum: 0.9", steps=8)
     with h5py.File(tmp_path / "data.h5", "a") as file:
         file["data"][4 * 5, 0, 0, 0] = np.nan  # batch 5: worker 1's third
     with pytest.warns(RuntimeWarning, match="The loss is nan at iteration 2"):
         run = train_here(solver, 2, mode=mode, staleness=staleness)
     assert [(r.rank, r.clock) for r in run.reports if r.traffic.refused] == [(1, 2)]
+    recorder = Recorder(Run(iter=0), Place(), None)
+    recorder.begin(1, 2, 0)
+    for report in run.reports:
+        recorder.add(report)
+    assert recorder.run.refused == {1: 1}
+    assert "The gradient of worker 1 at iteration 2 has NaN or infinity" in caplog.text
     assert all(np.isfinite(array).all() for arrays in run.params.values() for array in arrays)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -34,12 +35,18 @@ def register_solver(solver_type: str) -> Callable[[_Rule], _Rule]:
 
 def solver_types() -> list[str]:
     """All registered types in alphabetical order."""
+    _import_rules()
+    return sorted(_classes)
+
+
+@functools.cache
+def _import_rules() -> None:
+    """The modules of this folder. Servers ask for their rule at each restart: the folder is read once."""
     import pycaffe.solvers.update_rules as package
 
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    return sorted(_classes)
 
 
 def update_rule_class(solver_type: str) -> type[UpdateRule]:

@@ -150,6 +150,8 @@ import os, signal, sys
 from pycaffe.cluster.connection import connect, check_nodes
 from pycaffe.errors import ClusterError
 first = connect(cpus=7)
+folder = first.ray._private.worker._global_node.get_session_dir_path()
+assert os.path.exists(folder)
 second = connect("auto")
 assert first.started and second.ray.cluster_resources()["CPU"] == 7
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -163,6 +165,7 @@ first.close(); first.close()
 assert second.ray.is_initialized()
 second.close()
 assert not second.ray.is_initialized()
+assert not os.path.exists(folder)
 """
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from pycaffe.cluster.session_guard import SessionGuard
 from pycaffe.errors import ClusterError, MissingExtra
 from pycaffe.threads import available_cores
 
@@ -40,6 +41,7 @@ _lock = threading.RLock()  # the garbage collector may close a connection in the
 _users = 0
 _joined_here = False  # by this module, not by the user
 _started_here = False
+_guard: SessionGuard | None = None  # of what was started here
 
 
 def load_ray() -> Any:
@@ -99,7 +101,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Connectio
         ClusterError: nothing answers at the address, it asks for another token, or has another version of Ray or
             Python; or this process is in another cluster.
     """
-    global _users, _joined_here, _started_here
+    global _users, _joined_here, _started_here, _guard
     ray = load_ray()
     address = address if address is not None else os.environ.get("RAY_ADDRESS") or None
     with _lock:
@@ -107,6 +109,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Connectio
             _check_same(ray, address)
         elif address is None:
             _start(ray, max(available_cores(), cpus or 0))
+            _guard = SessionGuard(ray)
             _joined_here = _started_here = True
         else:
             _check_reachable(address)
@@ -217,12 +220,15 @@ def check_nodes(connection: Connection, paths: Iterable[str | os.PathLike[str]] 
 
 
 def _leave(ray: Any) -> None:
-    global _users, _joined_here, _started_here
+    global _users, _joined_here, _started_here, _guard
     with _lock:
         _users -= 1
         if _users == 0 and _joined_here:
             _joined_here = _started_here = False
             ray.shutdown()
+            if _guard is not None:
+                _guard.close()
+                _guard = None
 
 
 def _python() -> str:

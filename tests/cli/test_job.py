@@ -93,7 +93,8 @@ def test_a_list_is_at_work_before_its_end_is_known(net: tuple[str, str], tmp_pat
         file.flush()
         early = [json.loads(running.stdout.readline()) for _ in range(50)]
         file.write("".join(f"{images}/{index}.png\n" for index in range(200, 300)))
-    rest, _ = running.communicate(timeout=60)
+    rest = running.stdout.read()  # `communicate` would not see what readline has read ahead
+    running.communicate(timeout=60)
     assert running.returncode == 0
     assert len({record["path"] for record in [*early, *records(rest)]}) == 300
 

@@ -188,8 +188,11 @@ class Driver:
 
     def _ask_worker(self, incarnation: int) -> None:
         actor = self._workers[incarnation]
+        heard = 0
 
         def answered(news: list[News]) -> None:
+            nonlocal heard
+            heard += len(news)
             self._unheard.pop(incarnation, None)
             for each in news:
                 self._hear_worker(incarnation, each)
@@ -204,7 +207,7 @@ class Driver:
 
         def ask() -> None:
             if incarnation in self._workers or incarnation in self._leaving:
-                self._ask(actor.news.remote(), answered, lost, ask)
+                self._ask(actor.news.remote(heard), answered, lost, ask)
 
         ask()
 

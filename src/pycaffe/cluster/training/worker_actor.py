@@ -104,6 +104,9 @@ class WorkerActor:
         self._settings = settings
         self._inbox: queue.SimpleQueue[Order | _Conclusion] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._asked = threading.Lock()
+        self._heard = 0  # news that the process that began the run has
+        self._told: list[News] = []  # those after them that it may have
         threading.Thread(target=self._live, name="pycaffe-worker", daemon=True).start()
 
     # -- calls
@@ -120,16 +123,25 @@ class WorkerActor:
         """Whether there is an order that is not begun."""
         return not self._inbox.empty()
 
-    def news(self) -> list[News]:
-        """What has happened, as soon as there is something; nothing after a while."""
-        try:
-            found = [self._news.get(timeout=TELL_SECONDS)]
-        except queue.Empty:
-            return []
-        time.sleep(GATHER_SECONDS)
-        while not self._news.empty():
-            found.append(self._news.get())
-        return found
+    def news(self, heard: int) -> list[News]:
+        """What has happened, as soon as there is something; nothing after a while.
+
+        Args:
+            heard: how many news have come through. The others are told again: an answer is lost where the link is cut.
+        """
+        with self._asked:  # a question whose answer is lost may still wait for news
+            if heard > self._heard:
+                del self._told[: heard - self._heard]
+                self._heard = heard
+            if not self._told:
+                try:
+                    self._told.append(self._news.get(timeout=TELL_SECONDS))
+                except queue.Empty:
+                    return []
+                time.sleep(GATHER_SECONDS)
+            while not self._news.empty():
+                self._told.append(self._news.get())
+            return list(self._told)
 
     # -- the working thread
 

@@ -1,23 +1,26 @@
 """Training through parameter servers: what the protocol costs and sends, slow workers, what is learned.
 
-    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy] [--quick]
+    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults] [--quick]
 
 overhead    iterations/s of one worker and one server over those of `caffe train`'s solver, CIFAR-10 quick and LeNet
 protocol    milliseconds of a step beyond that solver's, for a net with almost no payload
 payload     bytes per worker and step over those of the parameters, by compression
 stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`
 accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
+faults      the same, where SIGKILL ends 3 workers, a server and then the process that began the run, which is resumed
 
 Peers run in turn, one after the other has ended. Everything runs on this machine, on a Ray that is started for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,7 +38,7 @@ from pycaffe.cluster.connection import connect
 from pycaffe.proto import schema
 
 ROOT = pathlib.Path(__file__).parents[1]
-SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy")
+SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy", "faults")
 SHAPES = {"cifar10_quick": (100, 3, 32, 32), "lenet": (64, 1, 28, 28)}
 COMPRESSIONS = {None: (1.01, 1.01), "fp16": (0.505, 0.505), "topk:0.01": (0.03, 1.01)}  # bars: pushed, pulled
 STRAGGLERS = {
@@ -185,12 +188,7 @@ def rate_of(run: Run) -> float:
 
 
 def accuracy(quick: bool) -> None:
-    made = subprocess.run([sys.executable, str(ROOT / "scripts" / "make_mnist")], capture_output=True, text=True)
-    for database in pathlib.Path(made.stdout.strip()).iterdir():
-        os.symlink(database, database.name, target_is_directory=True)
-    golden = ROOT / "tests" / "golden" / "mnist"
-    net = (golden / "lenet_train_test.prototxt").read_text()
-    text = (golden / "lenet_solver.prototxt").read_text()
+    net, text = mnist_files()
     needed = images_alone(solver_of_mnist(net, text, 64, 4000))
     print(f"  one process: {needed} images until {ACCURACY:g}", flush=True)
     iterations = int(1.3 * needed / 64)
@@ -204,6 +202,16 @@ def accuracy(quick: bool) -> None:
         else:
             held = reached[name] >= ACCURACY
         print(f"  {verdict(held):12} {reached[name]:.4f} after {iterations * 64} images  {name}", flush=True)
+
+
+def mnist_files() -> tuple[str, str]:
+    """Links the databases into the working directory; the texts of LeNet's net and solver."""
+    made = subprocess.run([sys.executable, str(ROOT / "scripts" / "make_mnist")], capture_output=True, text=True)
+    for database in pathlib.Path(made.stdout.strip()).iterdir():
+        if not pathlib.Path(database.name).exists():
+            os.symlink(database, database.name, target_is_directory=True)
+    golden = ROOT / "tests" / "golden" / "mnist"
+    return (golden / "lenet_train_test.prototxt").read_text(), (golden / "lenet_solver.prototxt").read_text()
 
 
 def solver_of_mnist(net: str, solver: str, batch: int, iterations: int) -> str:
@@ -244,6 +252,48 @@ def mean_accuracy(solver: Any) -> float:
     (net,) = solver.test_nets
     net.share_with(solver.net)
     return float(np.mean([float(net.forward()["accuracy"]) for _ in range(solver.param.test_iter[0])]))
+
+
+def faults(quick: bool) -> None:
+    iterations = 300 if quick else 1900  # a little more than two epochs of 60,000
+    solver = solver_of_mnist(*mnist_files(), 16, iterations)
+    text = pathlib.Path(solver).read_text().replace("snapshot: 0", f"snapshot: {iterations // 10}")
+    pathlib.Path(solver).write_text(f'{text}snapshot_prefix: "faults"')
+    shutil.copy(ROOT / "benchmarks" / "dying_run.py", "dying_run.py")
+    left = []
+    snapshot = ""
+    while not pathlib.Path(f"faults_iter_{iterations}.solverstate").exists():
+        command = [sys.executable, "dying_run.py", solver, str(SEED), snapshot]
+        with subprocess.Popen(command, start_new_session=True) as run:
+            pass
+        if run.returncode not in (0, -signal.SIGKILL):
+            raise SystemExit(f"dying_run.py ended with {run.returncode}")
+        time.sleep(5)
+        left += processes_in(run.pid)
+        states = sorted(pathlib.Path().glob("faults_iter_*.solverstate"), key=lambda path: path.stat().st_mtime)
+        snapshot = str(states[-1])
+    told = [json.loads(line) for line in pathlib.Path("told.jsonl").read_text().splitlines()]
+    deaths = [line["death"] for line in told if "death" in line]
+    done = {number for line in told for number in line.get("batches", ())}
+    # No verdict: what a worker did in the moment before its death counts, but may not be reported.
+    print(f"  {len(done)} of {4 * iterations} batches reported")
+    print(f"  {verdict(sorted(deaths) == ['driver', 'server'] + 3 * ['worker']):12} died: {', '.join(deaths)}")
+    print(f"  {verdict(not left):12} {len(left)} processes left 5 s after each end")
+    one = caffe.get_solver(solver)
+    one.restore(snapshot)
+    reached = mean_accuracy(one)
+    print(f"  {verdict(reached >= (0.9 if quick else ACCURACY)):12} {reached:.4f} after {64 * iterations} images")
+
+
+def processes_in(session: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+    return found
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pycaffe.cluster import Run
+from pycaffe.cluster.training import exchange
 from pycaffe.cluster.training.data_position import Place
 from pycaffe.cluster.training.recorder import Recorder
 from pycaffe.errors import InputError
@@ -18,6 +19,12 @@ from pycaffe.solvers import get_solver
 from tests.cluster.training.in_process import LocalRun, train_here
 from tests.cluster.training.small_net import TYPES, alone, assert_same, write_solver
 from tests.net.nets import layer
+
+
+@pytest.fixture(autouse=True)
+def several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of these small nets travels in one message otherwise."""
+    monkeypatch.setattr(exchange, "SMALLEST", 1)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -26,6 +26,9 @@ from pycaffe.solvers.update_rules import sum_of_squares
 __all__ = ["Answer", "Exchange", "Interrupted", "Link", "Plan", "Traffic", "describe_parameters"]
 
 BUCKETS = 4  # a step's gradients travel in about so many messages to each server
+SMALLEST = (
+    1 << 18
+)  # elements of a message: a call of an actor costs a millisecond (benchmarks/scaling.py), as 1 MB does
 
 Answer = tuple[Counted | Stale | None, Values | Stale | None]
 
@@ -108,7 +111,7 @@ class Exchange:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._plan = plan
         self._blobs = [parameter.blob for parameter in _owners(graph)]
-        smallest = max(1, sum(piece.size for piece in plan.pieces) // BUCKETS)
+        smallest = max(SMALLEST, sum(piece.size for piece in plan.pieces) // BUCKETS)
         self._buckets = buckets_of(plan.pieces, plan.layers, smallest)
         self.buckets = [min(plan.layers[piece.parameter] for piece in bucket) for bucket in self._buckets]
         self._encoder = GradientEncoder(plan.compression)

@@ -96,6 +96,16 @@ def test_records_drawings_and_a_report(detector: tuple[str, str], photos: pathli
     assert all(text in page for text in ("dog, cat", ">nothing 0<", ">dog 1<", "InputError"))
 
 
+def test_every_kind_of_worker_finds_the_same(detector: tuple[str, str], photos: pathlib.Path) -> None:
+    found = {}
+    for backend in ("process", "thread", "sequential"):
+        done = run("detect", detector, photos, "--backend", backend)
+        assert done.returncode == 0, done.stderr
+        found[backend] = sorted(records(done.stdout), key=lambda record: record["path"])
+    assert found["process"] == found["thread"] == found["sequential"]
+    assert any(record["detections"] for record in found["process"])
+
+
 def test_coco_to_a_file_and_csv_to_standard_output(
     detector: tuple[str, str], photos: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -50,10 +50,10 @@ _RUN = (
     click.option("--gpu", metavar="N,N|all", help="GPUs, one worker each."),
     click.option(
         "--backend",
-        type=click.Choice(["process", "ray"]),
+        type=click.Choice(["process", "thread", "sequential", "ray"]),
         default="process",
         show_default=True,
-        help="Workers on this machine, or on the nodes of a Ray cluster.",
+        help="What workers are: processes, threads, this process itself, or actors on the nodes of a Ray cluster.",
     ),
     click.option("--address", metavar="HOST:PORT", help="The cluster.  [default: Ray is started on this machine]"),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images a forward.  [default: as measured]"),

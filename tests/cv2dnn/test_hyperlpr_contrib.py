@@ -45,7 +45,7 @@ def test_hyperlpr_reads_what_it_read_on_opencv_4() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, target],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": target},
+        env={**os.environ, "PYTHONPATH": target, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=250,

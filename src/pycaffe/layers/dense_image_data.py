@@ -10,10 +10,10 @@ import numpy.typing as npt
 from pycaffe.blob import Shape
 from pycaffe.data.datum import image_to_planes
 from pycaffe.data.image_list import read_lines
+from pycaffe.data.list_walk import ListWalk
 from pycaffe.data.prefetch import Batch, BatchSource
-from pycaffe.data.shuffle import Order
 from pycaffe.data.transformer import DataTransformer
-from pycaffe.errors import DataError, InputError, LayerError
+from pycaffe.errors import DataError, InputError
 from pycaffe.images.decode import decode, load_cv2
 from pycaffe.layers._reader import PrefetchingLayer
 from pycaffe.layers._registry import register_layer
@@ -75,28 +75,17 @@ class _Pairs(BatchSource):
     def __init__(self, param: Any, transformer: DataTransformer) -> None:
         self.param = param
         self.transformer = transformer
-        self.pairs = _read_pairs(param.source)
-        self._order = Order(len(self.pairs), param.shuffle)
+        self._pairs = ListWalk(_read_pairs(param.source), param.shuffle)
         self._generator = child_generator()
-        self._position = int(self._generator.integers(param.rand_skip)) if param.rand_skip else 0
-        if self._position >= len(self.pairs):
-            raise LayerError(
-                f"Not enough points to skip: {self._position} of {len(self.pairs)} (rand_skip {param.rand_skip!r})."
-            )
+        if param.rand_skip:
+            self._pairs.skip(param.rand_skip, self._generator)
 
     def shapes(self) -> list[Shape]:
-        image, labels = self._load(self.pairs[self._order[self._position]], np.zeros(3))
+        image, labels = self._load(self._pairs.peek(), np.zeros(3))
         return [(self.param.batch_size, *image.shape), (self.param.batch_size, *labels.shape)]
 
     def plan(self) -> list[tuple[tuple[str, str], Any]]:
-        plan = []
-        for draws in self._generator.random((self.param.batch_size, 3)):
-            plan.append((self.pairs[self._order[self._position]], draws))
-            self._position += 1
-            if self._position == len(self.pairs):
-                self._position = 0
-                self._order.renew()
-        return plan
+        return [(self._pairs.next(), draws) for draws in self._generator.random((self.param.batch_size, 3))]
 
     def make(self, plan: list[tuple[tuple[str, str], Any]]) -> Batch:
         loaded = [self._load(pair, draws) for pair, draws in plan]
@@ -142,12 +131,10 @@ class _Pairs(BatchSource):
         return image_to_planes(image, f"Image {path!r} of {self.param.source!r}")
 
     def state(self) -> dict[str, Any]:
-        generator = self._generator.bit_generator.state
-        return {"position": self._position, "order": self._order.state(), "generator": generator}
+        return {**self._pairs.state(), "generator": self._generator.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state["order"])
-        self._position = int(state["position"])
+        self._pairs.restore(state)
         self._generator = generator_in_state(state["generator"])
 
 

@@ -10,10 +10,10 @@ from pycaffe.blob import Shape
 from pycaffe.data.datum import image_to_planes
 from pycaffe.data.image_batches import ImageBatches, ImageRecord
 from pycaffe.data.image_list import read_image_list
+from pycaffe.data.list_walk import ListWalk
 from pycaffe.data.prefetch import BatchSource
-from pycaffe.data.shuffle import Order
 from pycaffe.data.transformer import DataTransformer
-from pycaffe.errors import DataError, InputError, LayerError
+from pycaffe.errors import DataError, InputError
 from pycaffe.images.decode import decode, load_cv2
 from pycaffe.layers._base import TRAIN
 from pycaffe.layers._reader import PrefetchingLayer
@@ -73,26 +73,15 @@ class _ListBatches(ImageBatches):
     def __init__(self, param: Any, transformer: DataTransformer) -> None:
         super().__init__(param.batch_size, transformer, with_labels=True)
         self.param = param
-        self.lines = read_image_list(param.source)
-        self._order = Order(len(self.lines), param.shuffle)
-        self._position = 0
+        self._lines = ListWalk(read_image_list(param.source), param.shuffle)
         if param.rand_skip:
-            self._position = int(child_generator().integers(param.rand_skip))
-            if self._position >= len(self.lines):
-                raise LayerError(
-                    f"Not enough points to skip: {self._position} of {len(self.lines)} (rand_skip {param.rand_skip!r})."
-                )
+            self._lines.skip(param.rand_skip, child_generator())
 
     def read(self) -> tuple[str, int]:
-        line = self.peek()
-        self._position += 1
-        if self._position == len(self.lines):
-            self._position = 0
-            self._order.renew()
-        return line
+        return self._lines.next()
 
     def peek(self) -> tuple[str, int]:
-        return self.lines[self._order[self._position]]
+        return self._lines.peek()
 
     def load(self, record: tuple[str, int]) -> ImageRecord:
         path, label = record
@@ -109,9 +98,8 @@ class _ListBatches(ImageBatches):
         return ImageRecord(image_to_planes(image, name), label, name)
 
     def state(self) -> dict[str, Any]:
-        return {"position": self._position, "order": self._order.state(), "transform": self.transformer.state()}
+        return {**self._lines.state(), "transform": self.transformer.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state["order"])
-        self._position = int(state["position"])
+        self._lines.restore(state)
         self.transformer.restore(state["transform"])

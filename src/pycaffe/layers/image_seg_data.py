@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from pycaffe.blob import FloatArray, Shape
 from pycaffe.data.image_list import read_lines
+from pycaffe.data.list_walk import ListWalk
 from pycaffe.data.prefetch import Batch, BatchSource
-from pycaffe.data.shuffle import Order
 from pycaffe.data.transformer import DataTransformer, mean_values
-from pycaffe.errors import DataError, InputError, LayerError
+from pycaffe.errors import DataError, InputError
 from pycaffe.images.decode import decode, load_cv2
 from pycaffe.layers._base import TRAIN
 from pycaffe.layers._reader import PrefetchingLayer
@@ -79,26 +79,17 @@ class _LabelledImages(BatchSource):
 
     def __init__(self, param: Any, transform: Any, crop: tuple[int, int], phase: int) -> None:
         self.param, self.transform, self.crop, self.phase = param, transform, crop, phase
-        self.lines = _read_lines(param.source, param.label_type)
-        self._order = Order(len(self.lines), param.shuffle)
+        self._lines = ListWalk(_read_lines(param.source, param.label_type), param.shuffle)
         self._generator = child_generator()
-        self._position = int(self._generator.integers(param.rand_skip)) if param.rand_skip else 0
-        if self._position >= len(self.lines):
-            raise LayerError(f"Not enough points to skip: {self._position} of {len(self.lines)}.")
+        if param.rand_skip:
+            self._lines.skip(param.rand_skip, self._generator)
 
     def peek(self) -> tuple[tuple[str, str], Pixels]:
         """The next line, with draws for a first look at its shape."""
-        return self.lines[self._order[self._position]], np.zeros(4)
+        return self._lines.peek(), np.zeros(4)
 
     def plan(self) -> list[tuple[tuple[str, str], Pixels]]:
-        plan = []
-        for draws in self._generator.random((self.param.batch_size, 4)):
-            plan.append((self.lines[self._order[self._position]], draws))
-            self._position += 1
-            if self._position == len(self.lines):
-                self._position = 0
-                self._order.renew()
-        return plan
+        return [(self._lines.next(), draws) for draws in self._generator.random((self.param.batch_size, 4))]
 
     def make(self, plan: list[tuple[tuple[str, str], Pixels]]) -> Batch:
         found = [self._load(line, draws) for line, draws in plan]
@@ -161,12 +152,10 @@ class _LabelledImages(BatchSource):
         return planes[:, top : top + self.crop[0], left : left + self.crop[1]]
 
     def state(self) -> dict[str, Any]:
-        generator = self._generator.bit_generator.state
-        return {"position": self._position, "order": self._order.state(), "generator": generator}
+        return {**self._lines.state(), "generator": self._generator.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state["order"])
-        self._position = int(state["position"])
+        self._lines.restore(state)
         self._generator = generator_in_state(state["generator"])
 
 

@@ -13,6 +13,7 @@ HEAVY = {
     "h5py",
     "onnx",
     "onnxruntime",
+    "pyarrow",
     "skimage",
     "scipy",
     "pydot",

@@ -1,4 +1,4 @@
-"""What forks call L2Norm and L2Normalization: items of length 1, nothing learned."""
+"""What forks call L2Norm, L2Normalization and L2Normalize: items of length 1, nothing learned."""
 
 from __future__ import annotations
 

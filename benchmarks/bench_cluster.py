@@ -275,8 +275,9 @@ def faults(quick: bool) -> None:
     told = [json.loads(line) for line in pathlib.Path("told.jsonl").read_text().splitlines()]
     deaths = [line["death"] for line in told if "death" in line]
     done = {number for line in told for number in line.get("batches", ())}
-    # No verdict: what a worker did in the moment before its death counts, but may not be reported.
-    print(f"  {len(done)} of {4 * iterations} batches reported")
+    # What a worker did in the moment before its death counts, but may not be reported: then coverage is not shown here.
+    whole = len(done) == 4 * iterations
+    print(f"  {verdict(whole):12} {len(done)} of {4 * iterations} batches reported")
     print(f"  {verdict(sorted(deaths) == ['driver', 'server'] + 3 * ['worker']):12} died: {', '.join(deaths)}")
     print(f"  {verdict(not left):12} {len(left)} processes left 5 s after each end")
     one = caffe.get_solver(solver)

@@ -433,6 +433,8 @@ class SimulatedRun:
         for ledger in ledgers:
             assert len(ledger) == len(set(ledger)), "a gradient was counted twice"
             assert set(ledger) == counted, "a mixture of ages"
+        recorded = sorted(batch for steps in checkpoint.counted for batch in steps.batches())
+        assert recorded == sorted(counted), "the record is not what was counted"
         after = checkpoint.assignment.after(checkpoint.clocks, 1)
         assert counted == {*range(after.first), *after.done}, "a batch was left out"
         if self.plan.mode.staleness is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pycaffe.cluster.protocol.assignment import Assignment
+from pycaffe.cluster.protocol.assignment import Assignment, CountedSteps
 
 
 def test_the_batches_of_a_step_follow_each_other() -> None:
@@ -46,3 +46,8 @@ def test_nothing_is_read_twice_or_left_out() -> None:
 def test_a_long_run_is_no_long_list() -> None:
     after = Assignment(8).after((1_000_000,) * 7 + (1_000_002,), 4)
     assert after == Assignment(4, first=8_000_000, done=(8_000_007, 8_000_015))
+
+
+def test_counted_steps_know_their_batches() -> None:
+    steps = CountedSteps(1, Assignment(2, iter_size=2, first=1, done=(3,)), (0, 1), (2, 2))
+    assert steps.batches() == [1, 4, 6, 8, 7, 9]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pycaffe.cluster.protocol.assignment import Assignment
+from pycaffe.cluster.protocol.assignment import Assignment, CountedSteps
 from pycaffe.cluster.protocol.commands import (
     Acknowledge,
     CopyAt,
@@ -112,7 +112,8 @@ def test_a_dead_server_takes_all_back_to_the_last_checkpoint() -> None:
         coordinator.part_copied(server, 1, -3, (3, 3), f"copy {server}")
     acknowledged, _, taken = coordinator.take()
     assert acknowledged == Acknowledge(0, 1, 1, -3)
-    checkpoint = Checkpoint(1, 3, 0, (3, 3), Assignment(2), ("copy 0", "copy 1"))
+    counted = (CountedSteps(1, Assignment(2), (0, 0), (3, 3)),)
+    checkpoint = Checkpoint(1, 3, 0, (3, 3), Assignment(2), ("copy 0", "copy 1"), counted)
     assert taken == Taken(checkpoint)
     coordinator.part_copied(0, 1, -6, (6, 6), "half of one")
     coordinator.take()
@@ -125,6 +126,9 @@ def test_a_dead_server_takes_all_back_to_the_last_checkpoint() -> None:
     coordinator.restored(1, 2)
     assert [(command.incarnation, command.clock) for command in coordinator.take()] == [(3, 3), (4, 3)]  # type: ignore[union-attr]
     assert coordinator.checkpoint == checkpoint
+    for server in range(2):
+        coordinator.part_copied(server, 2, -6, (6, 6), f"copy {server}")
+    assert coordinator.checkpoint.counted == (*counted, CountedSteps(2, Assignment(2), (3, 3), (6, 6)))
 
 
 def test_sync_ends_with_the_servers_last_copy() -> None:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Assignment"]
+__all__ = ["Assignment", "CountedSteps"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,24 @@ class Assignment:
         # How many of those left stand before each that is done.
         before = [batch - self.first - index for index, batch in enumerate(self.done)]
         return self.first + place + bisect_right(before, place)
+
+
+@dataclass(frozen=True)
+class CountedSteps:
+    """Steps of one generation whose gradients are in the parameters: servers have counted them for every piece.
+
+    Attributes:
+        generation: of the run.
+        assignment: who read what.
+        first, end: by rank: the clocks of the first step, and of the one after the last.
+    """
+
+    generation: int
+    assignment: Assignment
+    first: tuple[int, ...]
+    end: tuple[int, ...]
+
+    def batches(self) -> list[int]:
+        """The numbers of the batches that these steps have read, by rank and clock."""
+        steps = [(rank, clock) for rank, ends in enumerate(zip(self.first, self.end)) for clock in range(*ends)]
+        return [batch for rank, clock in steps for batch in self.assignment.batches(rank, clock)]

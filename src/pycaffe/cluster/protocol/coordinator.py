@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pycaffe.cluster.protocol.assignment import CountedSteps
 from pycaffe.cluster.protocol.commands import (
     Acknowledge,
     Command,
@@ -409,6 +410,7 @@ class Coordinator:
             clocks=clocks,
             assignment=begun.assignment,
             parts=tuple(parts[index][1] for index in range(self.config.servers)),
+            counted=(*begun.counted, CountedSteps(self.generation, begun.assignment, begun.clocks, clocks)),
         )
         self._deaths = 0
         reached = (

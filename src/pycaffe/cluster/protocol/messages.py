@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pycaffe.blob import FloatArray
-from pycaffe.cluster.protocol.assignment import Assignment
+from pycaffe.cluster.protocol.assignment import Assignment, CountedSteps
 from pycaffe.cluster.protocol.compression import Dense, Encoded
 from pycaffe.errors import SolverError
 
@@ -186,6 +186,7 @@ class Checkpoint:
         clocks: steps done by rank.
         assignment: who reads what.
         parts: by server: whatever `part_copied` brought (a Part, or a reference to one).
+        counted: all that its values come from since the run's begin, by generation; what was undone is not in it.
     """
 
     number: int
@@ -194,6 +195,7 @@ class Checkpoint:
     clocks: tuple[int, ...]
     assignment: Assignment
     parts: tuple[Any, ...]
+    counted: tuple[CountedSteps, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pycaffe.blob import FloatArray
+from pycaffe.cluster.protocol.assignment import CountedSteps
 
 __all__ = ["Run", "TraceEvent"]
 
@@ -39,7 +40,10 @@ class Run:
         iter: the iteration that was reached.
         losses: by iteration, from the run's begin: the mean over the workers.
         params: by layer name, the arrays of its parameters.
-        trace: every pull and push; of a long run the last half million at least.
+        trace: every pull and push that a worker came to tell of; of a long run the last half million at least.
+        counted: of parameter servers: the steps whose gradients are in `params`, as the servers counted them. It has
+            the last steps of a worker that died before it told of them, none that going back to a checkpoint undid, and
+            those that were refused.
         bytes_pushed, bytes_pulled: payload, of all workers together.
         restarts: how many processes were started in place of dead ones.
         snapshots: the solver states that were written, in order.
@@ -55,3 +59,9 @@ class Run:
     restarts: int = 0
     snapshots: list[str] = field(default_factory=list)
     refused: dict[int, int] = field(default_factory=dict)
+    counted: tuple[CountedSteps, ...] = ()
+
+    @property
+    def batches(self) -> list[int]:
+        """The numbers of the batches whose gradients are in `params`, ascending, as often as they count."""
+        return sorted(batch for steps in self.counted for batch in steps.batches())

@@ -144,6 +144,7 @@ def train(
         )  # fmt: skip
         last = driver.run()
     recorder.finish(last.iteration)
+    run.counted = last.counted
     run.restarts = coordinator.restarts
     run.params = own.arrays_by_layer()
     return run

@@ -260,8 +260,9 @@ def faults(quick: bool) -> None:
     text = pathlib.Path(solver).read_text().replace("snapshot: 0", f"snapshot: {iterations // 10}")
     pathlib.Path(solver).write_text(f'{text}snapshot_prefix: "faults"')
     shutil.copy(ROOT / "benchmarks" / "dying_run.py", "dying_run.py")
-    left = []
-    snapshot = ""
+    told = pathlib.Path("told.jsonl")
+    left, deaths, done = [], [], []
+    snapshot, reached = "", 0
     while not pathlib.Path(f"faults_iter_{iterations}.solverstate").exists():
         command = [sys.executable, "dying_run.py", solver, str(SEED), snapshot]
         with subprocess.Popen(command, start_new_session=True) as run:
@@ -272,12 +273,14 @@ def faults(quick: bool) -> None:
         left += processes_in(run.pid)
         states = sorted(pathlib.Path().glob("faults_iter_*.solverstate"), key=lambda path: path.stat().st_mtime)
         snapshot = str(states[-1])
-    told = [json.loads(line) for line in pathlib.Path("told.jsonl").read_text().splitlines()]
-    deaths = [line["death"] for line in told if "death" in line]
-    done = {number for line in told for number in line.get("batches", ())}
-    # What a worker did in the moment before its death counts, but may not be reported: then coverage is not shown here.
-    whole = len(done) == 4 * iterations
-    print(f"  {verdict(whole):12} {len(done)} of {4 * iterations} batches reported")
+        lines = [json.loads(line) for line in told.read_text().splitlines()]
+        told.unlink()
+        deaths += [line["death"] for line in lines if "death" in line]
+        begun, reached = reached, int(snapshot.split("_")[-1].split(".")[0])
+        counted = {line["iteration"]: line["batches"] for line in lines if "batches" in line}
+        done += [4 * begun + batch for batch in counted[reached]]  # a run counts from where it begins
+    whole = sorted(done) == list(range(4 * iterations))
+    print(f"  {verdict(whole):12} {len(done)} of {4 * iterations} batches count, each once")
     print(f"  {verdict(sorted(deaths) == ['driver', 'server'] + 3 * ['worker']):12} died: {', '.join(deaths)}")
     print(f"  {verdict(not left):12} {len(left)} processes left 5 s after each end")
     one = caffe.get_solver(solver)

@@ -3,7 +3,7 @@
     dying_run.py SOLVER SEED [SNAPSHOT]
 
 Without a snapshot: at random iterations 3 workers, a server, and at last this process die. What happened is appended
-to told.jsonl: {"death": who} and {"batches": of a worker's step}.
+to told.jsonl: {"death": who} and, of each checkpoint, {"iteration": its own, "batches": that its values come from}.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import signal
 import sys
 
 from pycaffe.cluster import train
+from pycaffe.cluster.protocol.messages import Checkpoint
 from pycaffe.cluster.training.recorder import Recorder
-from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.solvers.solver import read_solver_param
 
 
@@ -47,11 +47,12 @@ def main() -> None:
     victims = dice.sample(["worker", "worker", "worker", "server"], 4)
     deaths = [] if snapshot else [*zip(moments, victims), (dice.randrange(iterations * 7 // 10, iterations), "driver")]
     with open("told.jsonl", "a", buffering=1, encoding="utf-8") as told:
-        add = Recorder.add
+        forget_before = Recorder.forget_before
 
-        def tell(recorder: Recorder, report: StepReport) -> None:
-            told.write(json.dumps({"batches": report.batches}) + "\n")
-            add(recorder, report)
+        def tell(recorder: Recorder, checkpoint: Checkpoint) -> None:
+            batches = [batch for steps in checkpoint.counted for batch in steps.batches()]
+            told.write(json.dumps({"iteration": checkpoint.iteration, "batches": batches}) + "\n")
+            forget_before(recorder, checkpoint)
 
         def progress(iteration: int, loss: float) -> None:
             while deaths and iteration >= deaths[0][0]:
@@ -61,7 +62,7 @@ def main() -> None:
                 listener.pids[kind].remove(victim)
                 os.kill(victim, signal.SIGKILL)
 
-        Recorder.add = tell  # type: ignore[method-assign]
+        Recorder.forget_before = tell  # type: ignore[method-assign]
         train(solver, workers=4, servers=2, snapshot=snapshot or None, on_progress=progress)
 
 

@@ -1,11 +1,14 @@
-"""The pool: memory, replacement of a killed worker, throughput against hand-written pools, cost per item, transport.
+"""The pool: memory, replacement of a killed worker, throughput, batch sizes, cost per item, transport.
+
+    bench_pool.py [--sections memory,replacement,throughput,batch,cost,transport] [--quick]
 
 The net is CaffeNet (244 MB of weights) but for the cost per item, where it is one that does nothing. Images are
 scikit-image's photographs as JPEGs of 500×375; decoding is included, loading the net is not.
 
 memory      after real work: own memory of each of 2 workers (USS), and the sum of PSS over the zygote and 8 workers.
 replacement from SIGKILL to a successor that accepts items; the other worker is idle.
-throughput  images a second of pools that are all there and take turns (pool_peers.py).
+throughput  images a second of pools that are all there and take turns (pool_peers.py), against hand-written ones, too.
+batch       images a second and own memory of a worker by batch_size, and for the size that the pool finds by itself.
 cost        seconds an item, for items of one number.
 transport   seconds from the pool to a worker and back, by size, through the pipe and through shared memory.
 """
@@ -42,6 +45,10 @@ SUM_BAR = 1.6  # of the weights, beside the growth of the workers
 REPLACEMENT_BAR = 0.1  # s
 BATCH = 8
 ROUNDS, IMAGES = 7, 208  # whole batches, as many for each of two workers
+SIZES_TRIED = (1, 4, 8, 16, 32, None)
+BATCH_NETS = ("caffenet", "squeezenet_v1_1")  # both take images of the same size
+BATCH_BAR = 0.95  # of the best size given
+BATCH_IMAGES, SETTLING = 128, 640  # whole batches of each size for each of two workers; enough to try all of them
 COST_BAR, COST_ITEMS = 0.06e-3, 20_000
 NOTHING = """
 name: "nothing"
@@ -52,14 +59,12 @@ SIZES = [1 << power for power in range(12, 23)]
 
 
 def main() -> None:
-    quick = arguments(__doc__).parse_args().quick
+    parser = arguments(__doc__)
+    parser.add_argument("--sections", type=lambda names: names.split(","), default=list(SECTIONS))
+    options = parser.parse_args()
     images = jpegs()
-    for batch in OWN_BARS:
-        memory(batch, images, 2 if quick else 6)
-    replacement(images, 5 if quick else 30)
-    throughput(images, 2 if quick else ROUNDS, 64 if quick else IMAGES)
-    cost(2 if quick else ROUNDS, 2000 if quick else COST_ITEMS)
-    transport(20 if quick else 200)
+    for name in options.sections:
+        SECTIONS[name](images, options.quick)
 
 
 def jpegs() -> pathlib.Path:
@@ -77,20 +82,25 @@ def jpegs() -> pathlib.Path:
     return folder
 
 
-def caffenet_pool(workers: int, batch: int) -> pycaffe.Pool:
+def pool_of(net: str, workers: int, batch: int | None) -> pycaffe.Pool:
     preprocess = pycaffe.ImagePreprocess(mean=MEAN, resize=(SIZE, SIZE))
-    return pycaffe.Pool(*net_files("caffenet"), workers=workers, batch_size=batch, preprocess=preprocess)
+    return pycaffe.Pool(*net_files(net), workers=workers, batch_size=batch, preprocess=preprocess)
 
 
 # -- memory
 
 
-def memory(batch: int, images: pathlib.Path, batches: int) -> None:
+def memory(images: pathlib.Path, quick: bool) -> None:
     """Prints what workers own, and what zygote and workers hold together."""
+    for batch in OWN_BARS:
+        memory_at(batch, images, 2 if quick else 6)
+
+
+def memory_at(batch: int, images: pathlib.Path, batches: int) -> None:
     files = net_files("caffenet")
     weights = weight_bytes(caffe.Net(str(files[0]), caffe.TEST, weights=str(files[1])))
     for workers in (2, 8):
-        with caffenet_pool(workers, batch) as pool:
+        with pool_of("caffenet", workers, batch) as pool:
             pids = await_workers(pool)
             before = [memory_there(pid) for pid in pids]
             work(pool, images, workers * batch * batches)
@@ -144,10 +154,11 @@ def parent_of(pid: int) -> int:
 # -- replacement
 
 
-def replacement(images: pathlib.Path, deaths: int) -> None:
+def replacement(images: pathlib.Path, quick: bool) -> None:
     """Prints how long a place is empty whose worker was killed."""
+    deaths = 5 if quick else 30
     seconds: list[float] = []
-    with caffenet_pool(2, BATCH) as pool:
+    with pool_of("caffenet", 2, BATCH) as pool:
         await_workers(pool)
         work(pool, images, 4 * BATCH)
         for _ in range(deaths):
@@ -165,8 +176,9 @@ def replacement(images: pathlib.Path, deaths: int) -> None:
 # -- throughput
 
 
-def throughput(images: pathlib.Path, rounds: int, count: int) -> None:
+def throughput(images: pathlib.Path, quick: bool) -> None:
     """Prints images a second of all pools, and pycaffe's over each."""
+    rounds, count = (2, 64) if quick else (ROUNDS, IMAGES)
     pools = {"pycaffe, 1 worker": ("pycaffe", 1), "pycaffe": ("pycaffe", 2), "opencv": ("opencv", 2)}
     pools["onnxruntime"] = ("onnxruntime", 2)
     rates: dict[str, list[float]] = {name: [] for name in pools}
@@ -208,11 +220,41 @@ def peer(name: str, workers: int, images: pathlib.Path) -> Iterator[Callable[[in
         process.stdin.close()
 
 
+# -- batch
+
+
+def batch(images: pathlib.Path, quick: bool) -> None:
+    """Prints images a second and memory by batch size; the pools of a net are all there and take turns."""
+    rounds, count, settling = (1, 64, 64) if quick else (ROUNDS, BATCH_IMAGES, SETTLING)
+    for net in BATCH_NETS:
+        rates: dict[int | None, list[float]] = {size: [] for size in SIZES_TRIED}
+        with ExitStack() as stack:
+            pools = {size: stack.enter_context(pool_of(net, 2, size)) for size in SIZES_TRIED}
+            for size, pool in pools.items():
+                await_workers(pool)
+                work(pool, images, 4 * size if size else settling)
+            for number in range(rounds):
+                for size in SIZES_TRIED if number % 2 else SIZES_TRIED[::-1]:
+                    start = time.perf_counter()
+                    work(pools[size], images, count)
+                    rates[size].append(count / (time.perf_counter() - start))
+            found = {size: pool.stats() for size, pool in pools.items()}
+        for size, stats in found.items():
+            own = max(worker.own_memory or 0 for worker in stats.workers) / 1e6
+            name = f"{net}, batch_size {size}" + ("" if size else f" (found {stats.batch_size})")
+            print(f"batch, {name:45}{spread(rates[size])} images/s, {own:.3g} MB of its own a worker")
+        best = max((size for size in SIZES_TRIED if size), key=lambda size: statistics.median(rates[size]))
+        ratios = [mine / theirs for mine, theirs in zip(rates[None], rates[best])]
+        held = statistics.median(ratios) >= BATCH_BAR
+        print(f"batch, {net}: found / best ({best}): {spread(ratios)}   {verdict(held)} (bar {BATCH_BAR})")
+
+
 # -- cost
 
 
-def cost(rounds: int, count: int) -> None:
+def cost(images: pathlib.Path, quick: bool) -> None:
     """Prints the pool's own time for an item."""
+    rounds, count = (2, 2000) if quick else (ROUNDS, COST_ITEMS)
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder, "nothing.prototxt")
         model.write_text(NOTHING)
@@ -232,8 +274,9 @@ def cost(rounds: int, count: int) -> None:
 # -- transport
 
 
-def transport(rounds: int) -> None:
+def transport(images: pathlib.Path, quick: bool) -> None:
     """Prints the time of a round trip of an array there and of one back, by size and way."""
+    rounds = 20 if quick else 200
     import socket
 
     file = memory_file()
@@ -286,6 +329,8 @@ def echo(connection: Connection, side: Transport) -> None:
     finally:
         os._exit(0)
 
+
+SECTIONS = {section.__name__: section for section in (memory, replacement, throughput, batch, cost, transport)}
 
 if __name__ == "__main__":
     main()

@@ -31,7 +31,7 @@ def pair() -> Iterator[Pair]:
 
 
 def array_of(size: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, size, np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
 
 
 def sent(data: list) -> bytes:
@@ -123,8 +123,9 @@ def test_a_failed_unpickle_frees_the_places(pair: Pair) -> None:
         def __reduce__(self) -> tuple:
             return int, ("no number",)
 
-    for _ in range(3 * DIRECTION // (16 << 20)):
-        data = sent(pool.pack([array_of(16 << 20), Bad()]))
+    array = array_of(16 << 20)
+    for _ in range(3 * DIRECTION // array.nbytes):
+        data = sent(pool.pack([array, Bad()]))
         assert len(data) < 1000
         with pytest.raises(ValueError, match="no number"):
             worker.unpack(data)

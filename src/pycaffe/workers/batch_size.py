@@ -15,7 +15,9 @@ LARGEST = 64
 TRIALS = 4  # batches a size; the first of each makes sessions and buffers, and does not count
 OVERHEAD = 0.2e-3  # s that a batch costs beside its forward: two messages (benchmarks/bench_pool_overhead.py)
 WORTH = 0.97  # a larger size has to bring an item's time below so much of the best before it
-ACTIVATIONS = 16 << 20  # bytes that one worker may have of them: 8 items of CaffeNet, 64 MB of its own in all
+# Bytes that one worker may have of them: 16 items of CaffeNet, 100 MB of its own in all. At half of that its images take
+# 1.1 times as long; 32 at a time gain another 2 % and take 167 MB (benchmarks/bench_pool.py, "batch").
+ACTIVATIONS = 32 << 20
 
 
 def choose_batch_size(

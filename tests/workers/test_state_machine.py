@@ -314,6 +314,21 @@ def test_the_batch_size_is_found_by_trying_and_settles() -> None:
     assert {1, 2, 4, 8} <= set(tried)
 
 
+def test_the_first_forward_of_a_size_in_each_worker_is_no_trial() -> None:
+    """However many workers there are: all have to make sessions and buffers for it."""
+    state = pool(workers=6, batch_size=None)
+    state.take()
+    ran: set[tuple[int, int]] = set()
+    for _ in range(60):
+        state.add(range(6 * 64), "job", 0.0)
+        for worker in state.workers:
+            extent = len(worker.queue[0].items)
+            seconds = 0.01 if (worker.number, extent) in ran else 9.0 * extent
+            ran.add((worker.number, extent))
+            answer(state, worker.number, timing=Timing(extent, seconds, 64))
+    assert state.batch_size == 64
+
+
 def test_counters() -> None:
     state = pool(items=8)
     answer(state, 0, now=1.0)

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 __all__ = ["LARGEST", "choose_batch_size"]
 
 LARGEST = 64
-TRIALS = 4  # batches a size; the first of each makes sessions and buffers, and does not count
-OVERHEAD = 0.2e-3  # s that a batch costs beside its forward: two messages (benchmarks/bench_pool_overhead.py)
+TRIALS = 4  # batches a size
+OVERHEAD = 0.5e-3  # s of a core that a batch costs beside its forward: two messages (0.25 ms on 2 cores, empty net)
 WORTH = 0.97  # a larger size has to bring an item's time below so much of the best before it
-# Bytes that one worker may have of them: 16 items of CaffeNet, 100 MB of its own in all. At half of that its images take
+# Bytes that one worker may have of them: 16 items of CaffeNet, 100 MB of its own in all. At half of that images take
 # 1.1 times as long; 32 at a time gain another 2 % and take 167 MB (benchmarks/bench_pool.py, "batch").
 ACTIVATIONS = 32 << 20
 
@@ -26,7 +26,7 @@ def choose_batch_size(
     """The size of the next batches, and whether it is settled.
 
     Args:
-        seconds: by size, what the forwards of whole batches took so far, in the order in which they ran.
+        seconds: by size, what the forwards of whole batches took so far; without the first one of each worker.
         activations: bytes of the net's blobs for one item; 0 where unknown.
         largest: the most that is possible: 1 for a net that mixes the items of a batch.
     """
@@ -46,4 +46,4 @@ def choose_batch_size(
 
 def _item(size: int, seconds: Sequence[float]) -> float:
     """The time of one item: the fastest trial, since whatever disturbs a trial makes it slower."""
-    return (min(seconds[1:]) + OVERHEAD) / size
+    return (min(seconds) + OVERHEAD) / size

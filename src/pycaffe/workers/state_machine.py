@@ -156,7 +156,7 @@ class PoolState:
         self._deliver(deliveries, now)
         worker.items += len(items)
         worker.batch_limit = min(worker.batch_limit, timing.batch_limit)
-        self._learn(timing)
+        self._learn(worker, timing)
         self._retire_if_worn(worker)
         self._assign(now)
 
@@ -337,9 +337,12 @@ class PoolState:
         while self._history and now - self._history[0][0] > RATE_SECONDS:
             self._history.popleft()
 
-    def _learn(self, timing: Timing) -> None:
+    def _learn(self, worker: WorkerState, timing: Timing) -> None:
         """Tries batch sizes until the best is known."""
         if self._settled or not timing.extent:
+            return
+        if timing.extent not in worker.extents:  # its first one makes sessions and buffers, and takes twice as long
+            worker.extents.add(timing.extent)
             return
         self._trials.setdefault(timing.extent, []).append(timing.seconds)
         largest = min(worker.batch_limit for worker in self.workers)

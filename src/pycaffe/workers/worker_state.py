@@ -48,6 +48,7 @@ class WorkerState:
     """A worker, over all the processes that take its place one after another.
 
     batch_limit: its device takes no more items at once.
+    extents: of forwards that it has run at least once.
     step: the items that it works on at this moment, where it tells; else those of its oldest batch.
     step_since: when it began with them.
     taken: items sent to the present process. items: that were answered, by all. restarts: processes after the first.
@@ -59,6 +60,7 @@ class WorkerState:
     pid: int | None = None
     queue: deque[Batch] = field(default_factory=deque)
     batch_limit: int = LARGEST
+    extents: set[int] = field(default_factory=set)
     step: tuple[int, ...] | None = None
     step_since: float = 0.0
     taken: int = 0

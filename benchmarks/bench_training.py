@@ -2,8 +2,9 @@
 
 pycaffe's time is the whole of `solver.step(1)` on data that cost nothing to read (SGD with momentum and weight decay);
 plain PyTorch's is forward, backward and `torch.optim.SGD.step` of the same net on the same batch (plain_torch.py), in
-both of its layouts, of which the faster counts. A process measures one net, all in turn; there are several such
-processes for each, and all figures are medians over processes of medians over rounds, with their spread.
+both of its layouts, of which the faster counts. A process measures one net, all three in turn, each as often first as
+the others; there are several such processes for each net, and all figures are medians over processes of medians over
+rounds, with their spread. A net's line comes as soon as it is measured: about two minutes for each.
 
     bench_training.py [--nets lenet,caffenet] [--processes 5] [--threads 2] [--quick]
 
@@ -34,6 +35,7 @@ BAR = 1.1
 PEERS = ("contiguous", "channels_last")
 SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 SECONDS = 12.0  # of measuring in one process
+LINE = "{:14} {:>5}  {:22} {:22} {:22} {:>8}  {:22} {}"
 
 
 def main() -> None:
@@ -46,19 +48,21 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one, options.threads, 1.0 if options.quick else SECONDS)))
         return
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.nets}
-    for _ in range(options.processes or (1 if options.quick else 5)):
-        for name, processes in results.items():
-            command = [__file__, "--one", name, "--threads", str(options.threads)]
-            processes.append(run_process([*command, "--quick"] if options.quick else command))
-    print(f"{'net':14} batch  {'pycaffe ms':24} {'torch ms':24} {'torch channels-last ms':24} original ms")
-    for name, processes in results.items():
-        figures = [f"{spread(milliseconds(processes, peer)):24}" for peer in ("pycaffe", *PEERS)]
-        print(f"{name:14} {BATCHES[name]:5}  {' '.join(figures)} {ORIGINAL[name]:g}")
-    print(f"\npycaffe's time / plain PyTorch's in its better layout, at most {BAR}:")
-    for name, processes in results.items():
-        ratios = against_best(processes)
-        print(f"  {verdict(statistics.median(ratios) <= BAR):12} {spread(ratios):24} {name}")
+    print("ms of an iteration; pycaffe's time / plain PyTorch's in its better layout\n")
+    columns = ("net", "batch", "pycaffe", "torch", "torch, channels-last", "original", "ratio", f"at most {BAR}")
+    print(LINE.format(*columns), flush=True)
+    for name in options.nets:
+        command = [__file__, "--one", name, "--threads", str(options.threads), *["--quick"] * options.quick]
+        print(line(name, [run_process(command) for _ in range(options.processes or (1 if options.quick else 5))]))
+        sys.stdout.flush()
+
+
+def line(name: str, processes: list[dict[str, Any]]) -> str:
+    """A net's figures and verdict."""
+    figures = [spread(milliseconds(processes, peer)) for peer in ("pycaffe", *PEERS)]
+    ratios = against_best(processes)
+    held = verdict(statistics.median(ratios) <= BAR)
+    return LINE.format(name, BATCHES[name], *figures, f"{ORIGINAL[name]:g}", spread(ratios), held)
 
 
 def milliseconds(processes: list[dict[str, Any]], peer: str) -> list[float]:

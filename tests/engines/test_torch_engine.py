@@ -31,6 +31,36 @@ def test_training_records_at_once_and_only_what_backward_needs() -> None:
     assert {net._layer_names[i] for i in net._engine_pair()[1]._tapes} == {"ip", "loss"}
 
 
+def test_learned_parameters_are_the_same_tensors_until_their_memory_is_another() -> None:
+    text = data(2, 3) + data(2, 4, name="label") + ip("ip", "data", 4, "param { lr_mult: 1 } param { lr_mult: 0 }")
+    net = net_of(text + layer("loss", "EuclideanLoss", "ip label"), TRAIN)
+    engine, (weight, bias) = net._engine_pair()[1], net.params["ip"]
+    x = normal(2, 3)
+
+    def params() -> list[object]:
+        y = net.forward(["ip"], data=x, label=np.zeros((2, 4)))["ip"]
+        np.testing.assert_allclose(y, x @ weight.data.T + bias.data, rtol=1e-5, atol=1e-6)
+        return engine._tapes[2].params
+
+    first = params()
+    weight.data[...] *= 2
+    second = params()
+    assert second[0] is first[0]
+    assert second[1] is not first[1], "a layer may change what is not learned"
+    weight.data_storage.put(normal(12, seed=5))
+    assert params()[0] is not second[0]
+
+
+def test_a_run_ends_before_a_layer_of_the_host() -> None:
+    dummy = layer("noise", "DummyData", rest="dummy_data_param { shape { dim: 2 dim: 3 } }")
+    sum_ = layer("sum", "Eltwise", "relu noise")
+    net = net_of(data(2, 3) + layer("relu", "ReLU", "data") + dummy + sum_, engine="torch")
+    engine = net._engine_pair()[1]
+    assert engine.run(0, 3, record=False) == 1
+    assert engine.run(3, 3, record=False) == 3
+    assert net.forward(data=np.full((2, 3), 5))["sum"].tolist() == [[5] * 3] * 2
+
+
 def test_batch_norm_in_training_moves_its_statistics_once_a_forward() -> None:
     text = FORCED + data(4, 3, 2, 2) + layer("bn", "BatchNorm", "data", rest="batch_norm_param { }")
     net = net_of(text, TRAIN)

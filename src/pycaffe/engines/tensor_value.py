@@ -42,6 +42,8 @@ class TensorValue:
         work so are up to twice as fast (benchmarks/bench_training.py); what is made of them has that layout, too.
         """
         pending = storage.pending
+        if isinstance(pending, TensorValue) and pending._serves(shape, device):
+            return pending
         if isinstance(pending, TensorValue) and pending.tensor.numel() == math.prod(shape):
             tensor: Tensor = pending.tensor if blob is None else pending.forms.get(blob, pending.tensor)
             if tensor.shape != shape:
@@ -54,6 +56,10 @@ class TensorValue:
         if device != "cpu":
             return cls(storage, tensor.to(device))
         return cls(storage, _channels_last(tensor) if len(shape) == 4 else tensor)
+
+    def _serves(self, shape: Shape, device: str) -> bool:
+        """Whether these are the values in that shape and place as they stand: so it is at most layers of a CPU."""
+        return device == "cpu" and not self.forms and self.tensor.shape == shape and self.tensor.is_cpu
 
     def hand_over(self) -> None:
         """Makes these the values of the storage: it waits for them, or if a view of it is alive gets them now."""

@@ -14,12 +14,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pycaffe.blob import Blob
+from pycaffe.blob import Blob, FloatArray
 from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.engines.tape import Stretch, Tape
 from pycaffe.engines.tensor_value import TensorValue
 from pycaffe.graph import Graph, Node
-from pycaffe.layers import HostLayer
+from pycaffe.layers import HostLayer, Layer
 from pycaffe.layers._torch import Tensor, torch
 
 __all__ = ["TorchEngine"]
@@ -39,13 +39,34 @@ class TorchEngine:
         self.device = device
         self.overwritten = overwritten
         self._tapes: dict[int, Tape] = {}
+        self._leaves: dict[int, list[tuple[FloatArray, Tensor]]] = {}
 
     # -- forward
 
-    def forward(self, index: int, record: bool) -> None:
-        """Runs a layer; its tops must have been reshaped. `record` keeps what backward needs."""
-        node = self.graph.nodes[index]
+    def run(self, start: int, end: int, record: bool) -> int:
+        """Runs the layers from `start`, at most to `end`, up to one that the host runs.
+
+        Args:
+            start: a layer that is not a HostLayer, or Input.
+            end: the last layer that may run.
+            record: whether to keep what backward needs.
+
+        Returns:
+            The last layer that ran.
+        """
         _settle_after_fork()
+        for index in range(start, end + 1):
+            node = self.graph.nodes[index]
+            given = node.type == "Input"
+            if isinstance(node.layer, HostLayer) and not given:
+                return index - 1
+            self.graph.reshape_node(index)
+            if not given:
+                self._forward(index, node, record)
+        return end
+
+    def _forward(self, index: int, node: Node, record: bool) -> None:
+        """Runs a layer; its tops have been reshaped."""
         self._tapes.pop(index, None)
         self.overwritten.forget(index, node.top)
         if node.in_place and node.need_backward and not record:
@@ -53,11 +74,12 @@ class TorchEngine:
                 self.overwritten.keep(index, blob, self.graph.blobs[blob].raw_data())
         record = record and node.need_backward
         values = [self._value(blob) for blob in node.bottom]
-        bottom = [value.tensor for value in values]
-        params = [self._tensor(blob.raw_data()) for blob in node.layer.blobs]
         if record:
             bottom = [self._recorded(index, *given) for given in zip(values, node.bottom_need_backward)]
-            params = [t.requires_grad_(need) for t, need in zip(params, node.layer.param_propagate_down)]
+            params = self._recorded_parameters(index, node.layer)
+        else:
+            bottom = [value.tensor for value in values]
+            params = [self._tensor(blob.raw_data()) for blob in node.layer.blobs]
         tape = self._run(node, bottom, params, record)
         if self.device != "cpu":
             self._keep_changed_parameters(node.layer.blobs, params)
@@ -79,6 +101,28 @@ class TorchEngine:
             tensor = tensor.clone()
         return tensor.detach().requires_grad_(need)
 
+    def _recorded_parameters(self, index: int, layer: Layer) -> list[Tensor]:
+        """A layer's parameters for a forward that autograd records.
+
+        On a CPU those that are learned are the same tensors each time, while their memory is the same. Others are made
+        anew: BatchNorm's forward changes its statistics, which an earlier record may have kept.
+        """
+        if not layer.blobs:
+            return []
+        known = self._leaves.get(index, ())
+        leaves = []
+        for place, (blob, need) in enumerate(zip(layer.blobs, layer.param_propagate_down)):
+            memory = blob.data_storage.array()
+            if place < len(known) and known[place][0] is memory:
+                tensor = known[place][1]
+                if need and tensor.requires_grad and tensor.shape == blob.shape:
+                    leaves.append(known[place])
+                    continue
+            leaves.append((memory, self._tensor(blob.raw_data()).requires_grad_(need)))
+        if self.device == "cpu":
+            self._leaves[index] = leaves
+        return [tensor for _, tensor in leaves]
+
     def _run(self, node: Node, bottom: list[Tensor], params: list[Tensor], record: bool) -> Tape:
         by_autograd = record and not node.layer.has_own_backward()
         with node.located_errors():
@@ -94,13 +138,13 @@ class TorchEngine:
             self._store_forms(node, tape)
             return
         given = {_address(tensor) for tensor in (*tape.bottom, *tape.params)}
-        for i, blob in enumerate(self.graph.tops(node)[: len(tape.top)]):
-            if _address(tape.top[i]) in given:
-                with torch.set_grad_enabled(tape.top[i].requires_grad):
-                    tape.top[i] = tape.top[i].clone()
-            if tape.top[i].shape != blob.shape:
-                blob.reshape(*tape.top[i].shape)
-            TensorValue(blob.data_storage, tape.top[i], index).hand_over()
+        for i, (blob, tensor) in enumerate(zip(self.graph.tops(node), tape.top)):
+            if _address(tensor) in given:
+                with torch.set_grad_enabled(tensor.requires_grad):
+                    tape.top[i] = tensor = tensor.clone()
+            if tensor.shape != blob.shape:
+                blob.reshape(*tensor.shape)
+            TensorValue(blob.data_storage, tensor, index).hand_over()
 
     def _store_forms(self, node: Node, tape: Tape) -> None:
         """Work of a layer whose tops are its bottom's memory: nothing moves."""
@@ -272,15 +316,19 @@ if hasattr(os, "register_at_fork"):
 def _put_diff(blob: Blob, diff: Tensor, known: set[int]) -> None:
     """Makes a tensor a blob's diff; one in memory that others may write to (`known`) is copied."""
     diff = diff.clone() if _address(diff) in known else diff
-    TensorValue(blob.diff_storage, diff.reshape(blob.shape)).hand_over()
+    TensorValue(blob.diff_storage, diff if diff.shape == blob.shape else diff.reshape(blob.shape)).hand_over()
 
 
 def _add_to_diff(blob: Blob, grad: Tensor, known: set[int]) -> None:
     """Adds to a parameter's diff; where that is 0, a gradient in memory of its own (none of `known`) becomes it."""
-    storage, grad = blob.diff_storage, grad.reshape(blob.shape).cpu().contiguous()
-    whole = grad.untyped_storage().nbytes() == 4 * storage.capacity
-    if not storage.allocated and whole and _address(grad) not in known:
-        known.add(_address(grad))
+    storage = blob.diff_storage
+    if grad.shape != blob.shape:
+        grad = grad.reshape(blob.shape)
+    grad = (grad if grad.is_cpu else grad.cpu()).contiguous()
+    memory = grad.untyped_storage()
+    whole = memory.nbytes() == 4 * storage.capacity
+    if not storage.allocated and whole and memory.data_ptr() not in known:
+        known.add(memory.data_ptr())
         storage.put(grad.detach().numpy())
     else:
         torch.from_numpy(blob.raw_diff()).add_(grad)

@@ -170,14 +170,12 @@ class Net(BatchedNet):
             last = compiled.run(index, end)
             if last >= index:
                 return last
-        self._graph.reshape_node(index)
-        if node.type != "Input":
-            if self._engine in ("onnxruntime", "openvino"):
+            if self._engine in ("onnxruntime", "openvino") and node.type != "Input":
                 raise NetError(
                     f"Layer {node.name!r} ({node.type}) has no ONNX form, and engine={self._engine!r} was asked for."
                 )
-            eager.forward(index, record=self._graph.phase == TRAIN or self._wants_gradient)
-        return index
+            end = index  # what follows may run compiled again
+        return eager.run(index, end, record=self._graph.phase == TRAIN or self._wants_gradient)
 
     def _compiles(self) -> bool:
         if self._engine is not None:

@@ -52,17 +52,20 @@ class ParameterUpdate:
         diffs = [parameter.blob.diff_storage.array() for parameter in self._parameters]
         scale = self._clip(diffs)
         history = self.history()
+        steps: dict[tuple[float, float], UpdateStep] = {}  # a net has two kinds of parameters, mostly
         for index, (parameter, diff) in enumerate(zip(self._parameters, diffs)):
-            step = UpdateStep(
-                rate=rate * parameter.lr_mult,
-                iteration=iteration,
-                decay=self.param.weight_decay * parameter.decay_mult,
-                regularization=self.param.regularization_type,
-                clip_scale=scale,
-                iter_size=self.param.iter_size,
-            )
+            kind = parameter.lr_mult, parameter.decay_mult
+            if kind not in steps:
+                steps[kind] = UpdateStep(
+                    rate=rate * parameter.lr_mult,
+                    iteration=iteration,
+                    decay=self.param.weight_decay * parameter.decay_mult,
+                    regularization=self.param.regularization_type,
+                    clip_scale=scale,
+                    iter_size=self.param.iter_size,
+                )
             values = parameter.blob.data_storage.changing()
-            update(self.rule, values, diff, history[index :: len(self._parameters)], step)
+            update(self.rule, values, diff, history[index :: len(self._parameters)], steps[kind])
 
     def _clip(self, diffs: Sequence[FloatArray]) -> float:
         """What clipping scales all diffs by (sgd_solver.cpp, ClipGradients)."""

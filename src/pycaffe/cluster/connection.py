@@ -29,7 +29,18 @@ from pycaffe.cluster.session_guard import SessionGuard
 from pycaffe.errors import ClusterError, MissingExtra
 from pycaffe.threads import available_cores
 
-__all__ = ["Connection", "NodeFacts", "check_nodes", "connect", "full_store", "load_ray", "look_here", "put", "unfit"]
+__all__ = [
+    "Connection",
+    "NodeFacts",
+    "check_nodes",
+    "connect",
+    "full_store",
+    "full_store_errors",
+    "load_ray",
+    "look_here",
+    "put",
+    "unfit",
+]
 
 JOIN_SECONDS = 20  # for the process that tries to join; it takes 2 s where all is well
 TCP_SECONDS = 5
@@ -128,15 +139,20 @@ def put(ray: Any, value: object, what: str) -> Any:
     """
     try:
         return ray.put(value)
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+    except full_store_errors(ray) as error:
         raise full_store(what, error) from error
+
+
+def full_store_errors(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises where a value finds no room."""
+    return ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
 
 
 def full_store(what: str, error: BaseException) -> ClusterError:
     """The error for a value that found no room."""
-    first = str(error).strip().split("\n")[0]
+    first = str(getattr(error, "cause", error)).strip().split("\n")[0]
     return ClusterError(
-        f"The object store is full: no room for {what}. Ray says: {first} "
+        f"The object store is full: no room for {what}. Ray says: {first.rstrip('.')}. "
         "Give each node more with `ray start --object-store-memory BYTES`, or free disk space where it spills."
     )
 

@@ -6,9 +6,10 @@ import pathlib
 
 import pytest
 
+from pycaffe.cluster.connection import load_ray
 from pycaffe.cluster.training import worker_actor
 from pycaffe.cluster.training.exchange import Plan
-from pycaffe.cluster.training.worker_actor import Failed, WorkerActor, WorkerSettings
+from pycaffe.cluster.training.worker_actor import Failed, WorkerActor, WorkerSettings, _portable
 from pycaffe.errors import ClusterError
 
 
@@ -24,3 +25,13 @@ def test_news_are_told_again_until_they_are_heard(tmp_path: pathlib.Path, monkey
     monkeypatch.setattr(worker_actor, "TELL_SECONDS", 0.01)
     assert actor.news(1) == []
     assert actor.news(0) == [], "a question that was late"
+
+
+def test_a_store_that_is_full_is_named_wherever_it_shows() -> None:
+    exceptions = load_ray().exceptions
+    full = exceptions.OutOfDiskError("no room")
+    from_server = exceptions.RayTaskError("exchange", "a traceback", full).as_instanceof_cause()
+    for error in (full, from_server):
+        told = _portable(error)
+        assert isinstance(told, ClusterError)
+        assert "is full: no room for gradients and parameters. Ray says: no room." in str(told)

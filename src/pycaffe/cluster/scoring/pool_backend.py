@@ -24,7 +24,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pycaffe.cluster.connection import Connection, check_nodes, connect, full_store, load_ray, look_here, unfit
+from pycaffe.cluster.connection import (
+    Connection,
+    check_nodes,
+    connect,
+    full_store,
+    full_store_errors,
+    load_ray,
+    look_here,
+    unfit,
+)
 from pycaffe.cluster.scoring.node_files import NodeFile, offer, path_here
 from pycaffe.errors import ClusterError
 from pycaffe.workers.messages import BatchDone, Failed, Ready, RunBatch, Settings, Unreadable, picklable_error
@@ -125,7 +134,7 @@ class RayWorker:
         data = _packed(self._transport, message)
         try:
             self._expect(self._actor.run.remote(data))
-        except (self._ray.exceptions.ObjectStoreFullError, self._ray.exceptions.OutOfDiskError) as error:
+        except full_store_errors(self._ray) as error:
             raise full_store("a batch", error) from error
 
     def receive(self) -> tuple[list[Any], bool]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pycaffe.cluster.connection import full_store, full_store_errors
 from pycaffe.cluster.protocol.commands import (
     Acknowledge,
     Command,
@@ -123,6 +124,8 @@ class Driver:
             self._loop()
             assert self._result is not None
             return self._result
+        except full_store_errors(self._ray) as error:
+            raise full_store("the parameters", error) from error
         finally:
             pairs = [*self._leaving.values(), *self._servers.values()]
             for actor in [*self._workers.values(), *(actor for _, actor in pairs)]:
@@ -166,6 +169,8 @@ class Driver:
                 answer = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:
                 self._coordinator.fail(error.cause if isinstance(error.cause, BaseException) else error)
+            except full_store_errors(self._ray) as error:
+                self._coordinator.fail(full_store("the parameters", error))
             except self._ray.exceptions.ActorUnavailableError:
                 cut_off()  # the network may come back, or Ray finds that the node is gone
             except self._ray.exceptions.RayError as error:

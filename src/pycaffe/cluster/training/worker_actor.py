@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pycaffe.cluster.connection import full_store, full_store_errors
 from pycaffe.cluster.protocol.commands import RunWorker
 from pycaffe.cluster.protocol.messages import Pull, Push
 from pycaffe.cluster.training.data_position import Place
@@ -238,7 +239,7 @@ class RayLink:
                 self._check_wanted()
                 time.sleep(LOOK_SECONDS)
                 ref = call()
-            except ray.exceptions.RayTaskError:
+            except (ray.exceptions.RayTaskError, *full_store_errors(ray)):
                 raise
             except ray.exceptions.RayError as error:
                 raise Interrupted from error
@@ -262,8 +263,12 @@ class _Forwarding(logging.Handler):
 
 def _portable(error: BaseException) -> BaseException:
     """An error that pickles: ours as it is, others by their text."""
+    import ray
+
     if isinstance(error, CaffeError):
         return error
+    if isinstance(error, full_store_errors(ray)):
+        return full_store("gradients and parameters", error)
     failure = SolverError(f"A worker failed: {type(error).__name__}: {error}")
     failure.__cause__ = error if isinstance(error, (ValueError, TypeError, RuntimeError, OSError)) else None
     return failure

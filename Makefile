@@ -42,7 +42,7 @@ $(VENV)/.dev: $(VENV)/.base
 $(BENCH)/.bench: $(NEEDS)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e ".[full,openvino,bench]" "opencv-python-headless<5"
+		-e ".[full,cluster,openvino,bench]" "opencv-python-headless<5"
 	@touch $@
 
 demo: $(VENV)/.base

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pycaffe.blob import FloatArray
 
-__all__ = ["Values", "fold_batch_norms"]
+__all__ = ["Values", "drop_unused", "fold_batch_norms"]
 
 Values = dict[str, Callable[[], FloatArray]]
 Float64Array = npt.NDArray[np.float64]
@@ -62,7 +62,7 @@ def fold_batch_norms(model: Any, arrays: dict[str, FloatArray]) -> Values:
             values.update(_fold(model, convolution, last, affine, weight, graph))
             folded = True
     if folded:
-        _drop_unused(model, values)
+        drop_unused(model, values)
     return values
 
 
@@ -173,7 +173,7 @@ def _fold(model: Any, convolution: Any, last: Any, affine: _Affine, weight: Floa
     return {new_weight: lambda: (weight * scale).astype(np.float32), new_bias: lambda: shift}
 
 
-def _drop_unused(model: Any, values: Values) -> None:
+def drop_unused(model: Any, values: Values) -> None:
     """Removes nodes and initializers that lead to no output."""
     graph = model.graph
     needed = Counter(value.name for value in graph.output)

@@ -25,6 +25,7 @@ from pycaffe.engines.fold_batch_norm import Values, fold_batch_norms
 from pycaffe.engines.runtime import load_onnxruntime, runs_on
 from pycaffe.engines.segment import Segment
 from pycaffe.engines.split_concat import split_concatenations
+from pycaffe.engines.winograd import use_winograd
 from pycaffe.errors import DeviceError
 
 __all__ = ["create_session"]
@@ -57,6 +58,8 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
     arrays = dict(zip((name for name, _, _ in segment.parameters), values))
     made = fold_batch_norms(segment.model, arrays)
     split_concatenations(segment.model)
+    if device == "cpu":
+        use_winograd(segment.model, made)
     in_place = _used_in_place(segment.model, arrays)
     if in_place:
         try:

@@ -62,6 +62,7 @@ class SoftmaxWithLossLayer(LossLayer):
         self.ignore = ignored_label(param)
         self.normalization = Normalization(param, VALID)
         self.weights = list(param.class_weighting) if param.weight_by_label_freqs else None
+        self._checked: tuple[Tensor, Tensor, Tensor | None] | None = None  # labels, what `integer_labels` gave of them
 
     def reshape(self, bottom: list[Shape]) -> list[Shape]:
         check_first_dimension(bottom)
@@ -76,6 +77,7 @@ class SoftmaxWithLossLayer(LossLayer):
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         outer, classes, inner = fold(tuple(bottom[0].shape), self.axis)
         index, valid = integer_labels(bottom[1].reshape(outer, 1, inner), classes, self.ignore)
+        self._checked = (bottom[1], index, valid)
         log_prob = torch.log_softmax(bottom[0].reshape(outer, classes, inner), 1)
         terms = -log_prob.gather(1, index).clamp(min=LOG_SMALLEST)
         if self.weights is not None:
@@ -105,7 +107,10 @@ class SoftmaxWithLossLayer(LossLayer):
         if not propagate_down[0]:
             return [None, None], []
         outer, classes, inner = fold(tuple(bottom[0].shape), self.axis)
-        index, valid = integer_labels(bottom[1].reshape(outer, 1, inner), classes, self.ignore)
+        if self._checked is not None and self._checked[0] is bottom[1]:
+            _, index, valid = self._checked
+        else:
+            index, valid = integer_labels(bottom[1].reshape(outer, 1, inner), classes, self.ignore)
         diff = torch.softmax(bottom[0].reshape(outer, classes, inner), 1)
         diff.scatter_add_(1, index, torch.full_like(index, -1, dtype=diff.dtype))
         if self.weights is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -104,6 +105,31 @@ def test_a_token_that_is_missing_switched_off_or_wrong_and_the_right_one(
     environment = {**os.environ, "RAY_AUTH_TOKEN": TOKEN}
     done = subprocess.run([sys.executable, "-c", joins, head], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.slow
+def test_a_node_with_another_version(head: str) -> None:
+    script = """
+import sys
+from importlib import metadata
+from pycaffe.cluster.connection import check_nodes, connect
+from pycaffe.errors import ClusterError
+
+installed = metadata.version
+metadata.version = lambda name: "0.0.1" if name == "pycaffe" else installed(name)
+with connect(sys.argv[1]) as connection:
+    try:
+        check_nodes(connection)
+    except ClusterError as error:
+        print(error)
+"""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script, head], env=environment, capture_output=True, text=True)
+    assert time.monotonic() - start < 30
+    version = look_here().versions["pycaffe"]
+    text = rf"Version mismatch: node '.+' has pycaffe {re.escape(version)}\. Expected 0\.0\.1, as here\."
+    assert re.match(text, done.stdout), (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys, time
 import ray
@@ -14,7 +16,7 @@ from pycaffe.cluster import train
 from pycaffe.errors import ClusterError
 
 options = {"include_dashboard": False, "configure_logging": False, "log_to_driver": False}
-ray.init(num_cpus=4, object_store_memory=76 << 20, **options)
+ray.init("local", num_cpus=4, object_store_memory=76 << 20, **options)
 begun = time.monotonic()
 try:
     train("solver.prototxt", workers=1)
@@ -30,6 +32,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 """
 
 
+@pytest.mark.slow
 def test_a_full_object_store_is_an_error_soon(tmp_path: pathlib.Path) -> None:
     """Parameters of 100 MB."""
     (tmp_path / "net.prototxt").write_text(NET)

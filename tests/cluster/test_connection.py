@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,20 @@ def test_somebody_else_listens_at_the_address(monkeypatch: pytest.MonkeyPatch) -
     text = r"No Ray cluster at '127\.0\.0\.1:\d+'. It does not answer within 2 s"
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError, match=text):
         connect(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(("free", "size"), [(64 << 20, 512 << 20), (3 << 30, 3 << 29), (100 << 30, 4 << 30)])
+def test_the_store_goes_by_what_shared_memory_has_left(free: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert connection._store_bytes() == size
+
+
+def test_the_store_where_there_is_no_shared_memory_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(connection.shutil, "disk_usage", missing)
+    assert connection._store_bytes() == 512 << 20
 
 
 @pytest.mark.slow

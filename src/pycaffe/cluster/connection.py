@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,7 +46,9 @@ __all__ = [
 JOIN_SECONDS = 20  # for the process that tries to join; it takes 2 s where all is well
 TCP_SECONDS = 5
 NODE_SECONDS = 20  # a node answers the question about its versions within it
-STORE_BYTES = 512 << 20  # of the object store of a cluster that is started here: a parameter server's messages fit
+# Of the object store of a cluster that is started here; memory is taken only for what lies in it. CaffeNet's messages
+# (244 MB each) do not fit into the least: what goes to disk made its steps 4 times as long.
+LEAST_STORE, MOST_STORE = 512 << 20, 4 << 30
 
 logger = logging.getLogger("pycaffe.cluster")
 _lock = threading.RLock()  # the garbage collector may close a connection in the middle of all this
@@ -279,7 +282,7 @@ def _start(ray: Any, cpus: int) -> None:
             ray.init(
                 address="local",
                 num_cpus=cpus,
-                object_store_memory=STORE_BYTES,
+                object_store_memory=_store_bytes(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -287,6 +290,15 @@ def _start(ray: Any, cpus: int) -> None:
             )
     except Exception as error:
         raise ClusterError(f"Ray does not start on this machine: {_told(error)}") from error
+
+
+def _store_bytes() -> int:
+    """Half of what shared memory has left, between two bounds."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:  # not on Linux
+        return LEAST_STORE
+    return min(max(free // 2, LEAST_STORE), MOST_STORE)
 
 
 def _join(ray: Any, address: str) -> None:

@@ -60,7 +60,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy --strict src/pycaffe
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 bench: $(BENCH)/.bench
 	@set -e; for script in benchmarks/bench_*.py; do \

@@ -20,12 +20,6 @@ class TrainedNet:
     weights: pathlib.Path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: at the end no process waits for another's long test."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 def fetch(name: str) -> pathlib.Path:
     """The folder that `scripts/fetch_models` gives for `name`."""
     command = [sys.executable, str(ROOT / "scripts" / "fetch_models"), name]

@@ -19,6 +19,11 @@ from datetime import timedelta
 from multiprocessing.util import Finalize
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from pycaffe import devices, parallel
 from pycaffe.blob import FloatArray
 from pycaffe.errors import InputError, SolverError, SolversLost
@@ -31,6 +36,24 @@ __all__ = ["AgreedAction", "NCCL", "SavedPlaces"]
 
 TO_MEET = timedelta(minutes=5)  # how long a process waits for the others to come up
 FOR_EVER = timedelta(days=365)  # an iteration may wait for rank 0's tests; as in the original there is no limit
+
+
+def _leave(stores: list[Any], folder: str) -> None:
+    """Leaves the group and lets go of its only store, whose file is in `folder`.
+
+    One process at a time: the store says in two steps that it is done, and of two that are between them neither knows
+    that it is the last, which removes the file.
+    """
+    torch.distributed.destroy_process_group()
+    if fcntl is None:
+        stores.clear()
+        return
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stores.clear()
+    finally:
+        os.close(lock)
 
 
 class NCCL:
@@ -106,7 +129,7 @@ class NCCL:
         except RuntimeError as error:
             raise SolverError(f"Solver {rank} of {count} did not find the others: {error}") from error
         # At the end of this object or the process, that of multiprocessing too, where `atexit` is never heard.
-        self._close = Finalize(self, distributed.destroy_process_group, exitpriority=0)
+        self._close = Finalize(self, _leave, args=([store], os.path.dirname(os.fsdecode(uid))), exitpriority=0)
 
     def close(self) -> None:
         """Leaves the run; nothing can be averaged any more."""

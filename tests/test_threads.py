@@ -17,7 +17,6 @@ from tests.net.nets import data, ip, net_of
 
 @pytest.fixture(autouse=True)
 def default_again() -> Iterator[None]:
-    set_num_threads(None)  # another test of this process may have left a number
     yield
     set_num_threads(None)
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import pathlib
 import secrets
+from collections.abc import Iterator
 
 import pytest
 
 from pycaffe.cluster.connection import Connection, connect
+from pycaffe.threads import set_num_threads
 
 HERE = pathlib.Path(__file__).parent
 _held: list[Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def threads_again() -> Iterator[None]:
+    """Actors that a test runs in its own process set the threads of that process."""
+    yield
+    set_num_threads(None)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_in_async_reports_are_counted_as_they_come(progress: list[tuple[int, flo
     assert progress == [(6, 1.5), (7, 3.5)]
     recorder.finish(8)
     assert recorder.run.losses == [1.5, 3.5, 5.0]
+    assert progress[2:] == [(8, 5.0)]  # at the end: one worker of the two never told
 
 
 def test_what_a_new_generation_does_again_counts_once(recorder: Recorder, progress: list[tuple[int, float]]) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,10 @@ from pycaffe import glog
 from pycaffe.cli._training_log import read_training_log
 from pycaffe.cluster import Run, RunControl, train
 from pycaffe.cluster.connection import Connection
+from pycaffe.cluster.training.driver import Driver
 from pycaffe.cluster.training.train import checkpoint_interval
+from pycaffe.cluster.training.worker_actor import News
+from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.errors import CaffeError, DataError, SolverError
 from tests.cluster.training.small_net import alone, assert_same, write_solver
 
@@ -100,6 +104,27 @@ def test_a_run_is_that_of_one_process(
     assert list(series["test/accuracy"]) == [0, 10, 20]
     assert list(series["train/loss"])[:4] == [0, 5, 10, 15]
     assert_same(alone(str(tmp_path / "one8.prototxt"), run.snapshots[0]), want)
+
+
+def test_reports_that_come_after_the_servers_result_count(
+    tmp_path: pathlib.Path, pids: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear, timers = Driver._hear_worker, []
+
+    def hear_late(driver: Driver, incarnation: int, news: News) -> None:
+        if isinstance(news, StepReport) and (news.rank, news.iteration) == (1, 20):
+            timers.append(threading.Timer(1.0, hear, (driver, incarnation, news)))
+            timers[-1].start()
+        else:
+            hear(driver, incarnation, news)
+
+    monkeypatch.setattr(Driver, "_hear_worker", hear_late)
+    run = train(write_solver(tmp_path, 4), workers=2)
+    for timer in timers:
+        timer.join()
+    assert len(timers) == 1
+    assert sorted(number for event in run.trace for number in event.batches) == list(range(40))
+    assert len(run.losses) == 20
 
 
 def test_killed_workers_and_servers_change_nothing(tmp_path: pathlib.Path, pids: dict[str, list[int]]) -> None:

@@ -50,6 +50,7 @@ logger = logging.getLogger("pycaffe.cluster")
 WAIT_SECONDS = 0.2  # for news; then it is looked what somebody asks
 TICK_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
+REPORT_SECONDS = 10.0  # for the last reports, once the servers have the run's result
 START_SECONDS = 60.0  # a process that says nothing within it has no room in the cluster
 
 
@@ -385,11 +386,24 @@ class Driver:
             self._recorder.run.snapshots.append(os.fspath(self._solver.newest_snapshot))
 
     def _finish(self, command: Finish) -> None:
+        until = time.monotonic() + REPORT_SECONDS
+        while self._lacks_reports(command.checkpoint) and time.monotonic() < until:
+            self._hear()
         self._hold(command.checkpoint)
         if self._solver.param.snapshot_after_train and self._snapshot_of != self._solver.iter:
             self._snapshot()
         self._conclude(command.checkpoint)
         self._result = command.checkpoint
+
+    def _lacks_reports(self, checkpoint: Checkpoint) -> bool:
+        """Whether a worker that lives has yet to tell of steps that are in the checkpoint."""
+        for rank, clock in enumerate(checkpoint.clocks):
+            incarnation = self._ranks.get(rank, -1)
+            order = self._orders.get(incarnation)
+            lives = incarnation in self._workers and incarnation not in self._silent
+            if lives and order is not None and max(order.clock, self._recorder.reported(rank)) < clock:
+                return True
+        return False
 
     def _conclude(self, checkpoint: Checkpoint) -> None:
         """Lets rank 0 display and test once more, where the run has come to its end and rank 0 still lives."""

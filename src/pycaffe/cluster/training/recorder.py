@@ -25,7 +25,8 @@ class Recorder:
     Args:
         run: is filled.
         place: where the run begins.
-        on_progress: called with each iteration that is done and the mean of its losses.
+        on_progress: called with each iteration that is done and the mean of its losses; at the end where a worker died
+            before it told its own.
         by_arrival: W reports that follow each other are an iteration, whoever sent them; else those of one step.
     """
 
@@ -42,11 +43,12 @@ class Recorder:
         self._workers: dict[int, int] = {}  # by generation
         self._begun = 0  # the iteration at which the last generation began
         self._arrived = 0  # reports of it
+        self._reported: dict[int, int] = {}  # of it: steps that are reported, by rank
 
     def begin(self, generation: int, workers: int, iteration: int) -> None:
         """A generation of W workers begins at an iteration; what was done from there on is done again. Repeatable."""
         if generation not in self._workers:
-            self._workers[generation], self._begun, self._arrived = workers, iteration, 0
+            self._workers[generation], self._begun, self._arrived, self._reported = workers, iteration, 0, {}
             self._losses = {number: losses for number, losses in self._losses.items() if number < iteration}
             self._means = {number: mean for number, mean in self._means.items() if number < iteration}
 
@@ -70,10 +72,13 @@ class Recorder:
         if report.run_state is not None:
             self._run_states[report.iteration] = report.run_state
         workers = self._workers[report.generation]
+        present = report.generation == max(self._workers)
+        if present:
+            self._reported[report.rank] = max(report.clock + 1, self._reported.get(report.rank, 0))
         if not self._by_arrival:
-            if report.generation == max(self._workers) or report.iteration <= self._begun:
+            if present or report.iteration <= self._begun:
                 self._add_loss(report.iteration - 1, report.rank, workers, report.loss)
-        elif report.generation == max(self._workers):
+        elif present:
             self._add_loss(self._begun + self._arrived // workers, self._arrived % workers, workers, report.loss)
             self._arrived += 1
 
@@ -82,10 +87,17 @@ class Recorder:
         losses[part] = loss
         if len(losses) == parts:
             del self._losses[iteration]
-            self._means[iteration] = mean = sum(losses.values()) / parts
-            self.run.iter = max(self.run.iter, iteration + 1)
-            if self._on_progress is not None:
-                self._on_progress(iteration + 1, mean)
+            self._add_mean(iteration, sum(losses.values()) / parts)
+
+    def _add_mean(self, iteration: int, mean: float) -> None:
+        self._means[iteration] = mean
+        self.run.iter = max(self.run.iter, iteration + 1)
+        if self._on_progress is not None:
+            self._on_progress(iteration + 1, mean)
+
+    def reported(self, rank: int) -> int:
+        """The steps of the last generation that a rank has reported."""
+        return self._reported.get(rank, 0)
 
     def place_before(self, batch: int) -> Place:
         """The last known place that is not behind a batch."""
@@ -111,11 +123,13 @@ class Recorder:
 
     def finish(self, iteration: int) -> None:
         """The run is over at this iteration."""
-        self.run.iter = iteration
         # Where a worker died between its push and its report, one loss of the iteration is missing.
-        means = {number: sum(losses.values()) / len(losses) for number, losses in self._losses.items()}
-        means.update(self._means)
-        self.run.losses = [mean for number, mean in sorted(means.items()) if number < iteration]
+        for number, losses in sorted(self._losses.items()):
+            if number < iteration:
+                self._add_mean(number, sum(losses.values()) / len(losses))
+        self._losses = {}
+        self.run.iter = iteration
+        self.run.losses = [mean for number, mean in sorted(self._means.items()) if number < iteration]
 
 
 def first_batch(checkpoint: Checkpoint) -> int:

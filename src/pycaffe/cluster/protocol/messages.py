@@ -6,7 +6,7 @@ of that rank, answers `Stale` and changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pycaffe.blob import FloatArray
@@ -173,6 +173,14 @@ class Part:
     clocks: tuple[int, ...]
     pieces: dict[int, PieceState]
     rates: dict[str, Any]
+
+    def copied(self) -> Part:
+        """The same with arrays of its own: those in the object store go when the store is full, or the node gone."""
+        pieces = {
+            index: replace(state, value=state.value.copy(), history=tuple(array.copy() for array in state.history))
+            for index, state in self.pieces.items()
+        }
+        return replace(self, pieces=pieces)
 
 
 @dataclass(frozen=True)

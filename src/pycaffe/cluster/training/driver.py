@@ -299,7 +299,7 @@ class Driver:
     def _ask_server(self, number: int, incarnation: int, actor: Any) -> None:
         def answered(parts: list[Part]) -> None:
             for part in parts:
-                self._coordinator.part_copied(number, part.generation, part.cut, part.clocks, _own_copy(part))
+                self._coordinator.part_copied(number, part.generation, part.cut, part.clocks, part.copied())
             ask()
 
         def lost() -> None:
@@ -446,12 +446,3 @@ class Driver:
             self._snapshot()
             logger.error("What was learned in %d iterations is saved.", checkpoint.iteration)
         raise command.error
-
-
-def _own_copy(part: Part) -> Part:
-    """A part whose arrays are not in the object store: they stay when the store is full, or the node gone."""
-    pieces = {
-        index: replace(state, value=state.value.copy(), history=tuple(array.copy() for array in state.history))
-        for index, state in part.pieces.items()
-    }
-    return replace(part, pieces=pieces)

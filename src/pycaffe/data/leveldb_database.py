@@ -15,6 +15,7 @@ import weakref
 from typing import Any
 
 from pycaffe.data.database import Database, Record, working_directory
+from pycaffe.data.leveldb_files import check_files
 from pycaffe.errors import DataError, MissingExtra
 
 __all__ = ["LevelDbDatabase", "import_plyvel"]
@@ -47,14 +48,18 @@ class LevelDbDatabase(Database):
                 f"Failed to open leveldb {self.source}. It should be a folder with a file CURRENT."
                 f"{working_directory(self.source)}"
             ) from error
-        folder = self._folder_of_links()
         try:
-            self._database = self._plyvel.DB(folder, create_if_missing=False, max_open_files=100)
+            check_files(self.path, self.source)
+        except OSError as error:
+            raise DataError(f"Failed to open leveldb {self.source}. {error.strerror}: {error.filename!r}.") from error
+        self._folder = folder = self._folder_of_links()
+        try:
+            # Paranoid, because it would leave out what it cannot read in a log.
+            self._database = self._plyvel.DB(folder, create_if_missing=False, max_open_files=100, paranoid_checks=True)
             # The raw iterator, because the other one ends without an error where the first block is damaged.
             self._iterator = self._database.raw_iterator(verify_checksums=True)
         except self._plyvel.Error as error:
-            reason = _text(error).replace(folder, self.source)  # a link there leads here
-            raise DataError(f"Failed to open leveldb {self.source}. {reason}") from error
+            raise DataError(f"Failed to open leveldb {self.source}. {self._reason(error)}.") from error
         self._at_start = True
 
     def _folder_of_links(self) -> str:
@@ -81,18 +86,20 @@ class LevelDbDatabase(Database):
             self._at_start = False
             return self._iterator.item() if self._iterator.valid() else None
         except self._plyvel.Error as error:
-            raise DataError(f"The leveldb {self.source!r} is damaged: {_text(error)}.") from error
+            raise DataError(
+                f"The leveldb {self.source!r} is damaged: {self._reason(error)}. Copy or make it again."
+            ) from error
 
     def _seek(self, key: bytes) -> bool:
         self._iterator.seek(key)
         self._at_start = False
         return bool(self._iterator.valid()) and self._iterator.key() == key
 
-
-def _text(error: Exception) -> str:
-    """Plyvel's errors hold bytes."""
-    reason = error.args[0] if error.args else ""
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    def _reason(self, error: Exception) -> str:
+        """What an error of plyvel's says; they hold bytes."""
+        reason = error.args[0] if error.args else ""
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        return text.replace(self._folder, self.source).rstrip(".")  # a link there leads here
 
 
 def _remove_folder(folder: str, pid: int) -> None:

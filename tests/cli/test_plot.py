@@ -7,7 +7,7 @@ import pytest
 
 import pycaffe.cli
 from pycaffe.cli._training_log import read_training_log
-from pycaffe.cli.plot import _draw
+from pycaffe.cli.plot import _draw, _labels
 from tests.cli.test_training_log import LOG
 
 
@@ -52,14 +52,57 @@ def test_each_kind_of_series_has_its_panel(logs: list[str]) -> None:
     figure = _draw([run], ["first"], "iterations")
     found = {axes.get_title(): [line.get_label() for line in axes.lines] for axes in figure.axes}
     assert found == {
-        "loss": ["test/(loss of the net)", "test/loss", "loss", "train/loss"],
-        "accuracy": ["test/accuracy", "test 1/accuracy"],
+        "loss": ["test net #0/(loss of the net)", "test net #0/loss", "loss", "train/loss"],
+        "accuracy": ["test net #0/accuracy", "test net #1/accuracy"],
         "other outputs": ["train/box", "train/box #2"],
         "learning rate": ["lr"],
         "iterations a second": ["iterations/s"],
     }
     (rate,) = figure.axes[3].lines
     assert (list(rate.get_xdata()), list(rate.get_ydata())) == ([0, 100], [0.01, 0.00992565])
+
+
+@pytest.mark.parametrize(
+    ("output", "panel"),
+    [
+        ("loss1/top-1", "accuracy"),  # GoogLeNet
+        ("loss3/top-5", "accuracy"),
+        ("loss2/loss1", "loss"),
+        ("acc/top1", "accuracy"),
+        ("accuracy_top5", "accuracy"),
+        ("acc", "accuracy"),
+        ("cls_Acc", "accuracy"),
+        ("detection_eval", "accuracy"),  # SSD
+        ("mAP", "accuracy"),
+        ("mbox_loss", "loss"),
+        ("map_features", "other outputs"),
+        ("stop1", "other outputs"),
+        ("prob", "other outputs"),
+    ],
+)
+def test_the_panel_of_an_output_of_which_the_log_says_no_weight(
+    tmp_path: pathlib.Path, output: str, panel: str
+) -> None:
+    begin = "I0101 00:00:01.000000   123 solver.cpp"
+    (tmp_path / "a.log").write_text(
+        f"{begin}:347] Iteration 0, Testing net (#0)\n{begin}:414]     Test net output #0: {output} = 0.5\n"
+    )
+    (axes,) = _draw([read_training_log(tmp_path / "a.log")], ["a"], "iterations").axes
+    assert (axes.get_title(), [line.get_label() for line in axes.lines]) == (panel, [f"test/{output}"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (("runs/first.log", "old/second.txt"), ["first", "second"]),
+        (("/home/someone/runs/a/train.log", "/home/someone/runs/b/train.log"), ["a/train.log", "b/train.log"]),
+        (("train.log", "../train.log"), ["{here}/train.log", "train.log"]),
+        (("run.log", "run.txt"), ["run.log", "run.txt"]),
+    ],
+)
+def test_runs_are_called_by_what_tells_them_apart(paths: tuple[str, ...], labels: list[str]) -> None:
+    here = pathlib.Path().absolute().name
+    assert _labels(paths) == [label.format(here=here) for label in labels]
 
 
 def test_several_runs_over_seconds(logs: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,8 @@ MARKED_POINTS = 30  # up to so many, a curve shows its points
 PANEL_INCHES = (7.0, 3.2)
 COLOURS = 10  # of matplotlib, "C0" to "C9"; after them the next line style begins
 LINE_STYLES = ("-", "--", ":", "-.")
+# Names that nets give to what is better the larger: accuracy_top5, acc/top1, loss3/top-5, SSD's detection_eval, mAP.
+ACCURACY = re.compile(r"(.*[^a-z])?((acc|top[-_]?\d)(?![a-z])|(m?ap|m?iou)$)|.*accuracy|detection_eval", re.IGNORECASE)
 
 
 @click.command("plot")
@@ -37,9 +40,13 @@ def command(logs: tuple[str, ...], out: str | None, x: str) -> None:
 
 
 def _labels(paths: tuple[str, ...]) -> list[str]:
-    """Short names of the runs: of the files where those differ."""
+    """Short names of the runs: of the files where those differ, else with as much of the folders as is needed."""
     stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-    return stems if len(set(stems)) == len(stems) else list(paths)
+    if len(set(stems)) == len(stems):
+        return stems
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    shared = os.path.commonpath(folders)
+    return [os.path.relpath(os.path.abspath(path), shared) for path in paths]
 
 
 def _panel(measurement: Measurement) -> str:
@@ -48,9 +55,19 @@ def _panel(measurement: Measurement) -> str:
         return "learning rate"
     if measurement.series == "iterations/s":
         return "iterations a second"
-    if measurement.is_loss or "loss" in measurement.series:
+    name = measurement.series.rpartition("/")[2]  # GoogLeNet's loss1/top-5 is none of its losses
+    if measurement.is_loss or "loss" in name:
         return "loss"
-    return "accuracy" if "accuracy" in measurement.series else "other outputs"
+    return "accuracy" if ACCURACY.match(name) else "other outputs"
+
+
+def _names(run: TrainingLog) -> dict[str, str]:
+    """Each series of a run → what the legend calls it. Of several test nets each has its number, as in the log."""
+    several = any(re.match(r"test \d+/", series) for series in run.series)
+    first = "test net #0/" if several else "test/"
+    return {
+        series: re.sub(r"^test (\d+)/", r"test net #\1/", re.sub(r"^test/", first, series)) for series in run.series
+    }
 
 
 PANELS = ("loss", "accuracy", "other outputs", "learning rate", "iterations a second")
@@ -66,8 +83,9 @@ def _draw(runs: list[TrainingLog], labels: list[str], x: str) -> Any:
         raise MissingExtra.of("matplotlib", "plot", "Drawing curves") from error
     curves: dict[str, list[tuple[str, list[Measurement]]]] = {}
     for run, label in zip(runs, labels):
+        names = _names(run)
         for series, points in run.series.items():
-            name = f"{label}: {series}" if len(runs) > 1 else series
+            name = f"{label}: {names[series]}" if len(runs) > 1 else names[series]
             values = list(points.values())
             curves.setdefault(_panel(values[0]), []).append((name, values))
     panels = [panel for panel in PANELS if panel in curves]

@@ -191,9 +191,13 @@ def test_a_gpu_of_the_prototxt_that_is_missing_is_the_cpu(
     monkeypatch.setattr(devices, "gpu_count", lambda: 0)
     monkeypatch.setattr(devices, "_warned", False)
     solver.write_text(solver.read_text() + "solver_mode: GPU device_id: 1")
-    with pytest.warns(RuntimeWarning, match="solver_mode: GPU: GPU 1 is not there") as warned:
-        assert "Use CPU." in train(capsys, "--solver", solver)
-    assert len([warning for warning in warned if "GPU" in str(warning.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the log says it, as a line of its own
+        printed = train(capsys, "--solver", solver)
+    assert re.findall(r"^(.).* _caffe_cpp.py:\d+\] (.*GPU.*)\n.* Use CPU\.", printed, re.MULTILINE) == [
+        ("W", "solver_mode: GPU: GPU 1 is not there (0 found); running on the CPU.")
+    ]
+    assert printed.count("is not there") == 1
 
 
 def events(folder: pathlib.Path) -> Iterator[Any]:

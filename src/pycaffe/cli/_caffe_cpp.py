@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-__all__ = ["first_device", "gpus_of", "info", "stages_of"]
+__all__ = ["first_device", "gpus_of", "info", "stages_of", "warnings_in_log"]
 
 logger = logging.getLogger("pycaffe.cli")
 
@@ -14,6 +17,16 @@ logger = logging.getLogger("pycaffe.cli")
 def info(line: int, message: str) -> None:
     """Logs a line of the original's, at its place in caffe.cpp."""
     logger.info(message, extra={"place": f"caffe.cpp:{line}"})
+
+
+@contextmanager
+def warnings_in_log() -> Iterator[None]:
+    """Within the block warnings become lines of the log, at its end; Python would show them with a line of ours."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        logger.warning("%s", warning.message)
 
 
 def stages_of(text: str) -> list[str]:

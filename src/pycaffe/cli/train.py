@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycaffe.cli._caffe_cpp import gpus_of, info, stages_of
+from pycaffe.cli._caffe_cpp import gpus_of, info, stages_of, warnings_in_log
 from pycaffe.cli._gflags import GflagsCommand, log_to_stderr
 from pycaffe.cli._signal_actions import EFFECTS, on_signals
 
@@ -111,7 +111,8 @@ def _devices(gpu: str, param: Any) -> tuple[str, ...]:
 
     gpus = gpus_of(gpu)
     if not gpus:
-        devices.set_mode_by_solver(param)
+        with warnings_in_log():
+            devices.set_mode_by_solver(param)
         default = devices.default_device()
         gpus = [] if default == "cpu" else [int(default.partition(":")[2])]
     if not gpus:

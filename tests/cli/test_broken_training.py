@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pycaffe.data import write_database
+from pycaffe.proto import schema
 from tests.cli.case import write_png
 from tests.cli.test_train import train
 from tests.net.nets import ip, layer
@@ -61,6 +62,17 @@ def test_a_mean_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None
     assert "Error: File not found: none.binaryproto. No such file" in printed
     assert "In net.prototxt:1, layer 'data'." in printed
     assert snapshots() == {}
+
+
+def test_a_mean_file_of_another_shape(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mean = schema.BlobProto(num=1, channels=3, height=7, width=7, data=[1.0] * 147)
+    (folder / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    write_lmdb(transform='mean_file: "mean.binaryproto"')
+    printed = train(capsys, "--solver", "solver.prototxt", status=1)
+    assert (
+        "Error: Check failed: datum shape == data_mean_ shape. Each image of 'db' has the shape (3, 6, 5), the mean "
+        "'mean.binaryproto' has (3, 7, 7). In net.prototxt:1, layer 'data'.\n"
+    ) in printed
 
 
 def test_a_database_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

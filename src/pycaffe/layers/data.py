@@ -96,7 +96,7 @@ class _DatabaseBatches(ImageBatches):
         if alike is None:
             return super().make(plan)
         images, labels = alike
-        name = f"The images of {self.database.source!r}"
+        name = f"Each image of {self.database.source!r}"
         data = np.empty((len(images), *self.transformer.output_shape(images[0], name)), np.float32)
         self.transformer.transform_alike(images, data, name, plan[1])
         return [data, np.array(labels, np.float32)] if self.with_labels else [data]

@@ -20,8 +20,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,10 +156,10 @@ class OnnxRuntimeEngine:
         inputs = {name: self.graph.blobs[i].raw_data() for name, i in last.compiled.lowered.inputs}
         if not last.can_repeat():  # reading an input may have fetched it from this very run
             return False
-        with self._located_errors():
-            results = last.compiled.run(inputs, last.compiled.base)
-        if last.pending is not None:
-            last.pending.renew(inputs)
+        copies = last.compiled.copies(inputs) if last.pending is not None else None
+        results = self._run_located(last.compiled, inputs, last.compiled.base)
+        if last.pending is not None and copies is not None:
+            last.pending.renew(copies)
         for i, array in results.items():
             self.graph.blobs[i].data_storage.put(array)
         return True
@@ -287,10 +286,9 @@ class OnnxRuntimeEngine:
 
     def _run_session(self, compiled: CompiledSegment, inputs: dict[str, FloatArray]) -> None:
         blobs = self.graph.blobs
-        with self._located_errors():
-            results = compiled.run(inputs, compiled.wanted())
+        results = self._run_located(compiled, inputs, compiled.wanted())
         missing = [i for i in compiled.lowered.made if i not in results]
-        pending = PendingRun(compiled, inputs, missing, self._lock) if missing else None
+        pending = PendingRun(compiled, compiled.copies(inputs), missing, self._lock) if missing else None
         if pending is not None:
             self._pending.add(pending)
         for i, array in results.items():
@@ -312,11 +310,12 @@ class OnnxRuntimeEngine:
         for pending in list(self._pending):
             pending.fetch()
 
-    @contextmanager
-    def _located_errors(self) -> Iterator[None]:
-        """Turns an error of onnxruntime, which names a node by its layer, into ours."""
+    def _run_located(
+        self, compiled: CompiledSegment, inputs: dict[str, FloatArray], wanted: frozenset[int]
+    ) -> dict[int, FloatArray]:
+        """A run whose errors are ours: onnxruntime's name a node, which is named by its layer."""
         try:
-            yield
+            return compiled.run(inputs, wanted)
         except Exception as error:
             if not type(error).__module__.startswith("onnxruntime"):
                 raise

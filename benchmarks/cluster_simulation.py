@@ -1,10 +1,12 @@
 """A discrete-event simulation of data-parallel training: who waits for whom, for which link, for which processor.
 
-    worker:  forward, a bucket of layers at a time, each once its values are there
-             → backward, from the last bucket to the first; behind it the gradient travels, a message to each server
-             that holds a part of the bucket
+    worker:  forward, once all values of the step are there → backward, from the last bucket of layers to the first;
+             behind it the gradient travels, a message to each server that holds a part of the bucket
     server:  takes a message off its link → counts it → when the rule allows, sends the values of the next step
+    store:   Ray's process on each machine, which every message goes through
     link:    out of and into each machine, first come, first served; the switch between them is never the bottleneck
+    cores:   of a machine, shared evenly by all threads that want to run on it: those of the worker's computing, and one
+             each of sending, receiving, server and store
 
 The rule is the protocol's own: values for clock c are sent when every worker's gradients of clocks up to c - s - 1 have
 been counted (s = 0: sync; s = staleness: ssp; s = infinity: async). Ring all-reduce has no servers: a bucket's ring
@@ -13,54 +15,19 @@ begins when the last worker has its gradient and the ring before it has ended, a
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Bucket", "Cluster", "Compression", "Outcome", "Straggling", "Workload", "simulate"]
+from simulated_machine import Clock, Link, Processors, Thread
+from simulated_work import Bucket, Compression, MessageCosts, Workload
 
+__all__ = ["Bucket", "Cluster", "Compression", "MessageCosts", "Outcome", "Straggling", "Workload", "simulate"]
+
+NO_COSTS, UNCOMPRESSED = MessageCosts(), Compression()
 WITH_SERVERS = ("sync", "ssp", "async")
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Layers that travel together: bytes of their float32 parameters, seconds of their forward and backward."""
-
-    bytes: float
-    forward: float
-    backward: float
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A net on one worker: its buckets, bottom first, and the images of a worker's batch."""
-
-    name: str
-    batch: int
-    buckets: tuple[Bucket, ...]
-
-    @property
-    def bytes(self) -> float:
-        """Of all parameters."""
-        return sum(bucket.bytes for bucket in self.buckets)
-
-    @property
-    def seconds(self) -> float:
-        """Of computing one step."""
-        return sum(bucket.forward + bucket.backward for bucket in self.buckets)
-
-
-@dataclass(frozen=True)
-class Compression:
-    """What travels instead of a float32, as a part of it, and the worker's seconds for each byte before packing."""
-
-    name: str = "none"
-    push: float = 1.0
-    pull: float = 1.0
-    seconds_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +55,13 @@ class Cluster:
         bandwidth: bytes a second of a link, each way.
         latency: seconds from one machine to another, of an empty message.
         message_seconds: of a server's processor for a message; they are taken one after the other.
-        update_seconds_per_byte: of a server's processor, for counting a gradient and updating.
-        cores: None where each worker and server has a machine; else all run on one machine with so many.
-        copy_seconds_per_byte: of a processor at each end of a message; counts where `cores` is given.
+        update_seconds_per_byte: of a processor, for an update: in sync once a step, else with each message.
+        messages: what messages cost besides.
+        ring: of each worker's processor, seconds of a call of all-reduce by two, and of each byte.
+        cores: of each machine; None for enough.
+        together: whether all run on one machine.
+        threads: that a worker computes with.
+        crowding: how many times as long computing takes where all cores are busy, since they share caches and memory.
         servers_apart: whether servers have machines of their own; else server i shares the links of worker i.
         straggling: of the workers.
     """
@@ -99,8 +70,12 @@ class Cluster:
     latency: float = 50e-6
     message_seconds: float = 100e-6
     update_seconds_per_byte: float = 0.25e-9
+    messages: MessageCosts = NO_COSTS
+    ring: tuple[float, float] = (0.0, 0.0)
     cores: int | None = None
-    copy_seconds_per_byte: float = 0.0
+    together: bool = False
+    threads: int = 1
+    crowding: float = 1.0
     servers_apart: bool = False
     straggling: Straggling = Straggling()
 
@@ -130,7 +105,7 @@ def simulate(
     servers: int = 1,
     mode: str = "sync",
     staleness: int = 0,
-    compression: Compression = Compression(),
+    compression: Compression = UNCOMPRESSED,
     steps: int = 12,
     seed: int = 1,
 ) -> Outcome:
@@ -151,55 +126,6 @@ def simulate(
     return run.outcome(exchange.bytes_per_step)
 
 
-class _Clock:
-    """Events in the order of their times."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
-
-    def at(self, time: float, action: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (time, self._count, action))
-
-    def run(self) -> None:
-        events = self._events
-        while events:
-            self.now, _, action = heapq.heappop(events)
-            action()
-
-
-class _Processors:
-    """Cores that everything on one machine shares; without a number each job has its own."""
-
-    def __init__(self, clock: _Clock, cores: int | None) -> None:
-        self._clock = clock
-        self._free = [0.0] * cores if cores else None
-
-    def run(self, seconds: float, then: Callable[[], None]) -> None:
-        """Calls `then` when a job is done, that begins when a core is free."""
-        start = self._clock.now
-        if self._free is not None:
-            start = max(start, heapq.heappop(self._free))
-            heapq.heappush(self._free, start + seconds)
-        self._clock.at(start + seconds, then)
-
-
-class _Link:
-    """One direction of a machine's link."""
-
-    __slots__ = ("_free",)
-
-    def __init__(self) -> None:
-        self._free = 0.0
-
-    def take(self, now: float, seconds: float) -> float:
-        """When a message is through that asks now."""
-        self._free = max(self._free, now) + seconds
-        return self._free
-
-
 @dataclass
 class _Worker:
     rank: int
@@ -218,8 +144,10 @@ class _Run:
         self, workload: Workload, cluster: Cluster, workers: int, compression: Compression, steps: int, seed: int
     ) -> None:
         self.workload, self.cluster, self.compression = workload, cluster, compression
-        self.clock = _Clock()
-        self.processors = _Processors(self.clock, cluster.cores)
+        self.clock = Clock()
+        machines = 1 if cluster.together else workers
+        self._machines = [Processors(self.clock, cluster.cores, cluster.crowding) for _ in range(machines)]
+        self._stores = [Thread(processors) for processors in self._machines]
         self.workers = [_Worker(rank, ready=[0] * len(workload.buckets)) for rank in range(workers)]
         self.steps = steps
         self.lead = 0
@@ -228,6 +156,14 @@ class _Run:
         self._begun: float | None = None
         self._ended = 0.0
         self._random = random.Random(seed)
+
+    def processors(self, machine: int) -> Processors:
+        """Of the machine of a worker, or of the server of that number, which shares it."""
+        return self._machines[machine % len(self._machines)]
+
+    def store(self, machine: int) -> Thread:
+        """Of the machine of a worker or server."""
+        return self._stores[machine % len(self._stores)]
 
     def train(self, exchange: _Servers | _AllReduce) -> None:
         self._exchange = exchange
@@ -247,28 +183,26 @@ class _Run:
             worker.slowness *= straggling.factor
         if worker.rank < straggling.slow_workers:
             worker.slowness *= straggling.slow_factor
-        worker.bucket = 0
         self._forward(worker)
 
     def _forward(self, worker: _Worker) -> None:
-        if worker.bucket == len(self.workload.buckets):
-            worker.bucket -= 1
-            self._backward(worker)
-        elif worker.ready[worker.bucket] < worker.step:
-            worker.waiting = True
-        else:
-            seconds = self.workload.buckets[worker.bucket].forward * worker.slowness
-            worker.bucket += 1
-            self.processors.run(seconds, lambda: self._forward(worker))
+        worker.waiting = min(worker.ready) < worker.step  # values are looked at once all are there
+        if worker.waiting:
+            return
+        update = self._exchange.update_seconds if worker.step else 0.0
+        seconds = sum(bucket.forward for bucket in self.workload.buckets) * worker.slowness + update
+        worker.bucket = len(self.workload.buckets) - 1
+        self._compute(worker, seconds, lambda: self._backward(worker))
+
+    def _compute(self, worker: _Worker, seconds: float, then: Callable[[], None]) -> None:
+        self.processors(worker.rank).run(seconds, then, self.cluster.threads, computing=True)
 
     def _backward(self, worker: _Worker) -> None:
         seconds = self.workload.buckets[worker.bucket].backward * worker.slowness
-        self.processors.run(seconds, lambda: self._after_backward(worker, worker.bucket))
+        self._compute(worker, seconds, lambda: self._after_backward(worker, worker.bucket))
 
     def _after_backward(self, worker: _Worker, bucket: int) -> None:
-        step = worker.step
-        packing = self.workload.buckets[bucket].bytes * self.compression.seconds_per_byte
-        self.processors.run(packing, lambda: self._exchange.send(worker.rank, bucket, step))
+        self._exchange.send(worker.rank, bucket, worker.step)
         if bucket > 0:
             worker.bucket = bucket - 1
             self._backward(worker)
@@ -287,8 +221,7 @@ class _Run:
         """The values of a bucket for a step are with a worker."""
         worker = self.workers[rank]
         worker.ready[bucket] = step
-        if worker.waiting and worker.bucket == bucket:
-            worker.waiting = False
+        if worker.waiting:
             self._forward(worker)
 
     def outcome(self, bytes_per_step: float) -> Outcome:
@@ -309,17 +242,27 @@ class _Servers:
         self._run, self._bound = run, bound
         self._pieces = _pieces([bucket.bytes for bucket in run.workload.buckets], servers)
         self._sizes = {(bucket, at): size for bucket, parts in enumerate(self._pieces) for at, size in parts}
-        self._out = [_Link() for _ in run.workers]
-        self._in = [_Link() for _ in run.workers]
+        self._out = [Link() for _ in run.workers]
+        self._in = [Link() for _ in run.workers]
         apart = run.cluster.servers_apart
-        self._server_out = [_Link() if apart or at >= len(self._out) else self._out[at] for at in range(servers)]
-        self._server_in = [_Link() if apart or at >= len(self._in) else self._in[at] for at in range(servers)]
-        self._server_busy = [_Link() for _ in range(servers)]
+        self._server_out = [Link() if apart or at >= len(self._out) else self._out[at] for at in range(servers)]
+        self._server_in = [Link() if apart or at >= len(self._in) else self._in[at] for at in range(servers)]
+        self._servers = [Thread(self._server_processors(at)) for at in range(servers)]
+        self._sending = [Thread(run.processors(worker.rank)) for worker in run.workers]
+        self._receiving = [Thread(run.processors(worker.rank)) for worker in run.workers]
         self._counted: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._version: dict[tuple[int, int], int] = defaultdict(int)  # how many steps all have been counted for
         self._asked: dict[tuple[int, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))  # by clock
         self._missing: dict[tuple[int, int, int], int] = {}
         self.bytes_per_step = run.workload.bytes * (run.compression.push + run.compression.pull)
+
+    update_seconds = 0.0  # of a worker: servers do it
+
+    def _server_processors(self, server: int) -> Processors:
+        cluster = self._run.cluster
+        if cluster.servers_apart and not cluster.together:
+            return Processors(self._run.clock, cluster.cores, cluster.crowding)
+        return self._run.processors(server)
 
     def send(self, rank: int, bucket: int, step: int) -> None:
         """A worker's gradient sets out, and asks for the values of the step after."""
@@ -327,21 +270,24 @@ class _Servers:
         pieces = self._pieces[bucket]
         first = rank % len(pieces)  # not all to the same server at once
         for server, size in pieces[first:] + pieces[:first]:
-            self._travel(
-                size * self._run.compression.push,
-                None if self._same_machine(rank, server) else (self._out[rank], self._server_in[server]),
-                self._counting(rank, bucket, step, server, size),
-            )
+            self._push(rank, bucket, step, server, size)
+
+    def _push(self, rank: int, bucket: int, step: int, server: int, size: float) -> None:
+        run, packing = self._run, self._run.compression
+        links = None if self._same_machine(rank, server) else (self._out[rank], self._server_in[server])
+        in_worker, _, in_store = run.cluster.messages.at(size * packing.push)
+        counting = self._counting(rank, bucket, step, server, size)
+        self._sending[rank].run(
+            size * packing.seconds_per_byte + in_worker / 2,
+            lambda: run.store(rank).run(in_store / 2, lambda: self._travel(size * packing.push, links, counting)),
+        )
 
     def _same_machine(self, rank: int, server: int) -> bool:
-        return rank == server and not self._run.cluster.servers_apart
+        cluster = self._run.cluster
+        return cluster.together or (rank == server and not cluster.servers_apart)
 
-    def _travel(self, size: float, links: tuple[_Link, _Link] | None, then: Callable[[], None]) -> None:
+    def _travel(self, size: float, links: tuple[Link, Link] | None, then: Callable[[], None]) -> None:
         run, cluster = self._run, self._run.cluster
-        if cluster.cores:  # one machine: no link, but both ends copy
-            copying = 2 * size * cluster.copy_seconds_per_byte
-            run.processors.run(copying, lambda: run.clock.at(run.clock.now + cluster.latency, then))
-            return
         if links is None:
             run.clock.at(run.clock.now, then)
             return
@@ -355,36 +301,48 @@ class _Servers:
         run.clock.at(through - seconds + cluster.latency, first_byte)
 
     def _counting(self, rank: int, bucket: int, step: int, server: int, size: float) -> Callable[[], None]:
-        run, cluster = self._run, self._run.cluster
-        seconds = cluster.message_seconds + size * cluster.update_seconds_per_byte
-
-        def arrived() -> None:
-            if cluster.cores:
-                run.processors.run(seconds, lambda: self._count(rank, bucket, step, server))
-            else:
-                done = self._server_busy[server].take(run.clock.now, seconds)
-                run.clock.at(done, lambda: self._count(rank, bucket, step, server))
-
-        return arrived
+        cluster = self._run.cluster
+        _, in_server, _ = cluster.messages.at(size * self._run.compression.push)
+        update = size * cluster.update_seconds_per_byte if self._bound else 0.0  # in sync when all have come
+        seconds = cluster.message_seconds + in_server / 2 + update
+        return lambda: self._servers[server].run(seconds, lambda: self._count(rank, bucket, step, server))
 
     def _count(self, rank: int, bucket: int, step: int, server: int) -> None:
         piece = bucket, server
         counted = self._counted[piece]
         counted[step] += 1
+        self._asked[piece][step + 1].append(rank)
+        update = 0.0
         while counted[self._version[piece]] == len(self._run.workers):
             del counted[self._version[piece]]
             self._version[piece] += 1
+            update += 0.0 if self._bound else self._sizes[piece] * self._run.cluster.update_seconds_per_byte
+        if update:
+            self._servers[server].run(update, lambda: self._answer_all(bucket, server))
+        else:
+            self._answer_all(bucket, server)
+
+    def _answer_all(self, bucket: int, server: int) -> None:
+        piece = bucket, server
         allowed = self._version[piece] + self._bound  # values for clock c need c - s steps of all
         asked = self._asked[piece]
-        asked[step + 1].append(rank)
         for clock in sorted(clock for clock in asked if clock <= allowed):
             for who in asked.pop(clock):
                 self._answer(who, bucket, clock, server)
 
     def _answer(self, rank: int, bucket: int, clock: int, server: int) -> None:
-        pull = self._sizes[bucket, server] * self._run.compression.pull
+        run = self._run
+        pull = self._sizes[bucket, server] * run.compression.pull
         links = None if self._same_machine(rank, server) else (self._server_out[server], self._in[rank])
-        self._travel(pull, links, lambda: self._pulled(rank, bucket, clock))
+        in_worker, in_server, in_store = run.cluster.messages.at(pull)
+
+        def arrived() -> None:
+            self._receiving[rank].run(in_worker / 2, lambda: self._pulled(rank, bucket, clock))
+
+        def sent() -> None:
+            run.store(server).run(in_store / 2, lambda: self._travel(pull, links, arrived))
+
+        self._servers[server].run(in_server / 2, sent)
 
     def _pulled(self, rank: int, bucket: int, clock: int) -> None:
         self._missing[rank, bucket, clock] -= 1
@@ -399,9 +357,13 @@ class _AllReduce:
     def __init__(self, run: _Run, tree: bool) -> None:
         self._run, self._tree = run, tree
         self._ready: dict[tuple[int, int], int] = defaultdict(int)
-        self._network = _Link()
+        self._reduced: dict[tuple[int, int], int] = defaultdict(int)
+        self._network = Link()
+        self._rings = [Thread(run.processors(worker.rank)) for worker in run.workers]
         workers = len(run.workers)
-        self.bytes_per_step = 2 * run.workload.bytes * 2 * (workers - 1) / workers * run.compression.push
+        self._parts = 2 * (workers - 1) / workers  # of a bucket's bytes that a worker sends
+        self.bytes_per_step = 2 * run.workload.bytes * self._parts * run.compression.push
+        self.update_seconds = run.workload.bytes * run.cluster.update_seconds_per_byte
 
     def send(self, rank: int, bucket: int, step: int) -> None:
         """A worker has its gradient of a bucket."""
@@ -410,18 +372,33 @@ class _AllReduce:
         if self._ready[bucket, step] < len(run.workers):
             return
         del self._ready[bucket, step]
-        update = run.workload.buckets[bucket].bytes * run.cluster.update_seconds_per_byte
         through = self._network.take(run.clock.now, self._seconds(bucket))
-        run.clock.at(through + update, lambda: self._arrive(bucket, step + 1))
+        run.clock.at(through, lambda: self._compute(bucket, step))
+
+    def _compute(self, bucket: int, step: int) -> None:
+        """What a bucket's ring costs processors; two workers send all bytes once, which `ring` was measured with."""
+        run = self._run
+        if self._parts == 0:
+            self._arrive(bucket, step + 1)
+            return
+        call, byte = run.cluster.ring
+        reduced_bucket = run.workload.buckets[bucket]
+        seconds = reduced_bucket.blobs * call + reduced_bucket.bytes * byte * self._parts
+
+        def reduced() -> None:
+            self._reduced[bucket, step] += 1
+            if self._reduced[bucket, step] == len(run.workers):
+                del self._reduced[bucket, step]
+                self._arrive(bucket, step + 1)
+
+        for ring in self._rings:
+            ring.run(seconds, reduced)
 
     def _seconds(self, bucket: int) -> float:
         run, cluster, workers = self._run, self._run.cluster, len(self._run.workers)
         part = run.workload.buckets[bucket].bytes * run.compression.push / workers
         if self._tree:
             return 2 * math.ceil(math.log2(workers)) * (cluster.latency + workers * part / cluster.bandwidth)
-        if cluster.cores:  # the workers' steps of a ring share the cores
-            each = cluster.latency + 2 * part * cluster.copy_seconds_per_byte
-            return 2 * (workers - 1) * each * max(1.0, workers / cluster.cores)
         return 2 * (workers - 1) * (cluster.latency + part / cluster.bandwidth)
 
     def _arrive(self, bucket: int, step: int) -> None:

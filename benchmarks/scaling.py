@@ -18,7 +18,6 @@ import multiprocessing
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +27,8 @@ from typing import Any
 
 from cluster_simulation import Bucket, Cluster, Compression, Outcome, Straggling, Workload, simulate
 from measure import FILES, arguments
-from scaling_costs import BATCHES, Costs, measure_costs, training_form, workload
+from scaling_costs import BATCHES, Costs, measure_costs, steps_at_once, training_form, workload
+from simulated_work import MessageCosts
 
 RESULTS = FILES / "scaling.json"
 CHART = pathlib.Path(__file__).parent.parent / "docs" / "scaling.png"
@@ -37,6 +37,7 @@ SIZES = (2, 4, 8, 16, 32, 64, 128, 256)
 GIGABIT = 1e9 / 8 * 0.94  # bytes a second that TCP/IP leaves of a gigabit
 QUIET, QUIET_GPU = Straggling(spread=0.05), Straggling(spread=0.02)
 STALENESS = 2
+MOST_SERVERS = 32  # where messages cost processors' time: each worker has a message for each server
 TITLES = {"lenet": "LeNet", "googlenet": "GoogLeNet", "caffenet": "CaffeNet", "vgg16": "VGG-16"}
 
 # Milliseconds of forward and backward of 16 images on a Pascal Titan X with cuDNN 5.1, from
@@ -84,8 +85,13 @@ def print_costs(costs: Costs, options: argparse.Namespace) -> None:
     )
     print(f"\nupdate (SGD with momentum): {costs['update'] * 1e9:.2f} s/GB of parameters")
     print(f"packing a gradient: fp16 {costs['fp16'] * 1e9:.2f} s/GB, topk:0.01 {costs['topk:0.01'] * 1e9:.2f} s/GB")
+    print("\nprocessor seconds of a gradient pushed and values pulled, in milliseconds\n")
+    rows = [(f"{size / 1e6:.3f}", *(f"{seconds * 1e3:.2f}" for seconds in spent)) for size, *spent in costs["messages"]]
+    table(("MB", "in the worker", "in the server", "in other processes"), rows)
+    ring = costs["ring"]
     print(
-        f"a call of an actor here: {costs['message'] * 1e3:.2f} ms, and {costs['copy'] * 1e9:.2f} s/GB that it carries"
+        f"\nall-reduce by two processes: a call {ring['seconds'] * 1e3:.2f} ms, of which {ring['call'] * 1e3:.2f} of a "
+        f"processor each, and {ring['byte'] * 1e9:.2f} s/GB"
     )
 
 
@@ -105,12 +111,14 @@ def print_tables(costs: Costs, options: argparse.Namespace) -> None:
     """Images a second and efficiency by number of workers."""
     sizes = SIZES[:4] if options.quick else SIZES
     charts = []
-    for title, workloads, cluster, packing in scenarios(costs):
-        for load in workloads:
+    for title, nets, cluster, packing in scenarios(costs):
+        for net, seconds in nets.items():
+            load = workload(net, costs, seconds)
             columns = configurations(compressions(costs, packing))
             jobs = [
-                (load, cluster, size, {**settings, "servers": size}) for _, settings, most in columns for size in sizes
-                if size <= most
+                (workload(net, costs, seconds, settings["mode"]), cluster, size,
+                 {**settings, "servers": servers_for(load, cluster, size)})
+                for _, settings, most in columns for size in sizes if size <= most
             ]  # fmt: skip
             outcomes = iter(in_processes(jobs, options.processes))
             by_name = {
@@ -123,17 +131,25 @@ def print_tables(costs: Costs, options: argparse.Namespace) -> None:
         draw(charts, CHART)
 
 
-def scenarios(costs: Costs) -> list[tuple[str, list[Workload], Cluster, float]]:
-    """Machines like this one, and GPUs, with the networks that people have."""
-    here = [workload(name, costs) for name in BATCHES]
-    gpus = [workload(name, costs, seconds / 1e3 * BATCHES[name][0] / 16) for name, seconds in TITAN_X.items()]
-    cluster = Cluster(10 * GIGABIT, update_seconds_per_byte=costs["update"], straggling=QUIET)
-    fast = replace(cluster, latency=5e-6, update_seconds_per_byte=costs["update"] / 10, straggling=QUIET_GPU)
+def scenarios(costs: Costs) -> list[tuple[str, dict[str, float | None], Cluster, float]]:
+    """Machines like this one, and GPUs, with the networks that people have; a step's seconds, None for those here."""
+    gpus = {name: seconds / 1e3 * BATCHES[name][0] / 16 for name, seconds in TITAN_X.items()}
+    cores = os.cpu_count() or 1
+    here = Cluster(
+        10 * GIGABIT, message_seconds=0.0, update_seconds_per_byte=costs["update"], messages=messages(costs),
+        ring=(costs["ring"]["call"], costs["ring"]["byte"]), cores=cores, threads=cores, straggling=QUIET,
+    )  # fmt: skip
+    fast = Cluster(10 * GIGABIT, update_seconds_per_byte=costs["update"] / 10, straggling=QUIET_GPU)
     return [
-        ("machines like this one, 10 Gbit/s", here, cluster, 1.0),
-        ("a Titan X each, 10 Gbit/s", gpus, replace(fast, latency=50e-6), 10.0),
-        ("a Titan X each, 100 Gbit/s", gpus, replace(fast, bandwidth=100 * GIGABIT), 10.0),
+        ("machines like this one, 10 Gbit/s", dict.fromkeys(BATCHES), here, 1.0),
+        ("a Titan X each, 10 Gbit/s", gpus, fast, 10.0),
+        ("a Titan X each, 100 Gbit/s", gpus, replace(fast, latency=5e-6, bandwidth=100 * GIGABIT), 10.0),
     ]
+
+
+def servers_for(load: Workload, cluster: Cluster, workers: int) -> int:
+    """As many as workers; but where messages cost processors' time, a smaller part than 1 MB is not worth one."""
+    return workers if cluster.cores is None else max(1, min(workers, MOST_SERVERS, int(load.bytes / 1e6)))
 
 
 def configurations(packings: dict[str, Compression]) -> list[tuple[str, dict[str, Any], int]]:
@@ -280,14 +296,27 @@ def print_check(costs: Costs, options: argparse.Namespace) -> None:
     rows = []
     for name, batch, iterations, runs in CHECKED:
         iterations = iterations // 8 if options.quick else iterations
-        alone = one_core_seconds(name, batch)
+        # A worker has its share of the cores for threads; where there are more, one each.
+        steps = {threads: steps_at_once(name, batch, 1, threads) for threads in (1, cores)}
+        crowding = steps_at_once(name, batch, cores, 1)[0] / steps[1][0]
+        print(
+            f"{TITLES[name]}, batch {batch}: a step and its update alone "
+            + ", ".join(
+                f"{1e3 * step:.1f} and {1e3 * update:.2f} ms ({n} threads)" for n, (step, update) in steps.items()
+            )
+            + f"; {crowding:.2f} times that where all cores compute",
+            flush=True,
+        )
         for mode, workers in runs:
             measured = trained(name, batch, mode, workers, iterations)
-            load = replace(workload(name, costs, alone), batch=batch)
-            # Between processes of one machine copying is what costs, and it is counted as computing.
+            threads = max(1, cores // workers)
+            step, update = steps[threads]
+            load = replace(workload(name, costs, step - update, mode), batch=batch)
             cluster = Cluster(
-                math.inf, latency=costs["message"], message_seconds=costs["message"] / 2, cores=cores,
-                update_seconds_per_byte=costs["update"], copy_seconds_per_byte=costs["copy"] / 2,
+                math.inf, latency=costs["ring"]["seconds"] / 2, message_seconds=0.0,
+                update_seconds_per_byte=update / load.bytes, messages=messages(costs),
+                ring=(costs["ring"]["call"], costs["ring"]["byte"]), cores=cores, together=True, threads=threads,
+                crowding=crowding,
             )  # fmt: skip
             staleness = STALENESS if mode == "ssp" else 0
             outcome = simulate(load, cluster, workers, mode=mode, staleness=staleness, steps=40)
@@ -297,12 +326,9 @@ def print_check(costs: Costs, options: argparse.Namespace) -> None:
     table(("net", "batch", "mode", "workers", "iterations/s", "simulated", "measured / simulated"), rows)
 
 
-def one_core_seconds(name: str, batch: int) -> float:
-    """Of a step in one process on one core, as a worker has it where there are as many as cores."""
-    command = [sys.executable, str(pathlib.Path(__file__).with_name("scaling_costs.py")), "--step", f"{name},{batch}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return float(done.stdout)
+def messages(costs: Costs) -> MessageCosts:
+    """As they were measured here."""
+    return MessageCosts(tuple(map(tuple, costs["messages"])))
 
 
 def trained(name: str, batch: int, mode: str, workers: int, iterations: int) -> float:

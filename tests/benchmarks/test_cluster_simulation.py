@@ -102,7 +102,7 @@ def test_unknown_mode() -> None:
 
 
 def test_several_threads_go_as_their_slowest() -> None:
-    # Packing takes 0.15 s, at two thirds of a core; for so long the two threads of the backward below have half their pace.
+    # Packing takes 0.15 s, at two thirds of a core; so long the two threads of the backward below have half their pace.
     pack = Compression("pack", seconds_per_byte=1e-7)
     load = Workload("two", 10, (Bucket(1.0, 0.0, 1.0), Bucket(1e6, 0.5, 0.5)))
     cluster = Cluster(1e15, 0.0, 0.0, 0.0, cores=2, threads=2)

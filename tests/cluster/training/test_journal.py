@@ -8,36 +8,36 @@ from pycaffe.errors import DataError, SolverError
 
 def test_reports_add_up_until_they_are_taken() -> None:
     journal = Journal("")
-    attempt, snapshot = journal.begin()
+    attempt, snapshot = journal.begin(2)
     assert (attempt, snapshot) == (1, "")
     journal.report(1, Report(records=[{"msg": "a"}], losses=[(0, 2.5)]))
     journal.report(1, Report(losses=[(1, 2.25)], snapshots=["x_iter_2.solverstate"]))
     taken = Report([{"msg": "a"}], [(0, 2.5), (1, 2.25)], ["x_iter_2.solverstate"])
-    assert journal.take() == (1, taken)
-    assert journal.take() == (1, Report())
+    assert journal.take() == (1, 2, taken)
+    assert journal.take() == (1, 2, Report())
 
 
 def test_an_attempt_goes_on_from_the_newest_snapshot() -> None:
     journal = Journal("given.solverstate")
-    assert journal.begin() == (1, "given.solverstate")
+    assert journal.begin(2) == (1, "given.solverstate")
     journal.report(1, Report(snapshots=["a.solverstate", "b.solverstate"]))
-    assert journal.begin() == (2, "b.solverstate")
+    assert journal.begin(2) == (2, "b.solverstate")
 
 
 def test_an_earlier_attempt_is_not_heard() -> None:
     journal = Journal("")
-    journal.begin()
-    journal.begin()
+    journal.begin(2)
+    journal.begin(2)
     journal.ask(1)
     assert journal.report(1, Report(losses=[(7, 1.0)], snapshots=["late.solverstate"])) == []
-    assert journal.take() == (2, Report())
+    assert journal.take() == (2, 2, Report())
     assert journal.report(2, Report()) == [1]
-    assert journal.begin() == (3, "")
+    assert journal.begin(2) == (3, "")
 
 
 def test_an_action_is_asked_for_once() -> None:
     journal = Journal("")
-    journal.begin()
+    journal.begin(2)
     journal.ask(2)
     journal.ask(1)
     assert journal.report(1, Report()) == [2, 1]

@@ -29,6 +29,7 @@ from pycaffe.solvers.solver import read_solver_param
 __all__ = ["train_allreduce"]
 
 TAKE_SECONDS = 0.2  # between two looks into the journal
+RESIZE_SECONDS = 60.0  # between two looks whether there is room for another number of workers
 STOP_SECONDS = 30.0  # how long a run that is given up may take to end by itself
 logger = logging.getLogger("pycaffe.cluster")
 FOR_EVER = 365 * 24 * 3600  # an iteration may wait for rank 0's tests; as in the original there is no limit
@@ -87,10 +88,18 @@ def train_allreduce(
 
         if not connection.started:
             check_nodes(connection)
-        journal: Any = connection.ray.remote(num_cpus=0)(Journal).remote(os.path.abspath(snapshot) if snapshot else "")
+        journal = _make_journal(connection.ray, os.path.abspath(snapshot) if snapshot else "")
         job = AllReduceJob(param.SerializeToString(), os.getcwd(), on_gpu, journal)
         trainer = _trainer(job, workers, storage, max_failures)
         return _Follower(journal, on_progress, control or RunControl()).follow(trainer)
+
+
+def _make_journal(ray: Any, snapshot: str) -> Any:
+    """The actor, on this process's own node: another may be taken away, and what was reported with it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Journal).remote(snapshot)
 
 
 def _trainer(job: Any, workers: int | tuple[int, int], storage: str, max_failures: int) -> Any:
@@ -104,7 +113,9 @@ def _trainer(job: Any, workers: int | tuple[int, int], storage: str, max_failure
         run_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if job.gpu else "gloo", timeout_s=FOR_EVER),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.gpu),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=job.gpu, elastic_resize_monitor_interval_s=RESIZE_SECONDS
+        ),
         run_config=RunConfig(
             storage_path=storage,  # Ray Train's own; our snapshots are where the solver wants them
             failure_config=FailureConfig(max_failures=max_failures),
@@ -179,10 +190,11 @@ class _Follower:
     def _take(self) -> None:
         import ray
 
-        attempts, report = ray.get(self._journal.take.remote())
+        attempts, workers, report = ray.get(self._journal.take.remote())
         if attempts > max(self._attempts, 1):
             logger.warning(
-                "A worker died. All workers were started anew, from %s.",
+                "A worker died, or the cluster has room for another number. %d were started anew, from %s.",
+                workers,
                 self._snapshots[-1] if self._snapshots else "where the run began",
             )
         self._attempts = attempts

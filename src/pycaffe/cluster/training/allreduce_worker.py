@@ -119,7 +119,7 @@ class _Reporter(logging.Handler):
 
         super().__init__(logging.INFO)
         self._journal = journal
-        self._attempt, self.snapshot = ray.get(journal.begin.remote())
+        self._attempt, self.snapshot = ray.get(journal.begin.remote(parallel.solver_count()))
         self._report = Report()
         self._sent = time.monotonic()
         self._answers: deque[Any] = deque()

@@ -53,14 +53,15 @@ class Journal:
 
     def __init__(self, snapshot: str) -> None:
         self._snapshot = snapshot
-        self._attempt = 0
+        self._attempt = self._workers = 0
         self._report = Report()
         self._asked: list[int] = []
         self._failure: CaffeError | None = None
 
-    def begin(self) -> tuple[int, str]:
-        """A new attempt: its number, from 1, and the solver state to go on from, or an empty string."""
+    def begin(self, workers: int) -> tuple[int, str]:
+        """A new attempt of so many: its number, from 1, and the solver state to go on from, or an empty string."""
         self._attempt += 1
+        self._workers = workers
         return self._attempt, self._snapshot
 
     def report(self, attempt: int, report: Report) -> list[int]:
@@ -85,7 +86,7 @@ class Journal:
         """The error that ends the run."""
         return self._failure
 
-    def take(self) -> tuple[int, Report]:
-        """The attempt's number, and what was reported since the last time."""
+    def take(self) -> tuple[int, int, Report]:
+        """The attempt's number, how many workers it has, and what was reported since the last time."""
         report, self._report = self._report, Report()
-        return self._attempt, report
+        return self._attempt, self._workers, report

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pycaffe.engines import winograd
 from pycaffe.engines.winograd import pays, use_winograd
+from pycaffe.engines.winograd_rows import rows_pay
 
 RANDOM = np.random.default_rng(11)
 CHANNELS, OUTPUTS = 16, 5
@@ -21,6 +22,7 @@ CONV: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 @pytest.fixture(autouse=True)
 def _every_shape_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "pays", lambda channels, outputs, height, width: True)
+    monkeypatch.setattr(winograd, "rows_pay", lambda channels, outputs, height, width: False)
     monkeypatch.setattr(winograd, "_many_channels", lambda channels, outputs: True)
 
 
@@ -64,7 +66,7 @@ def rewritten(before: onnx.ModelProto, height: int = 7, width: int = 12) -> list
 @pytest.mark.parametrize("inputs", [["x", "w"], ["x", "w", "bias"]])
 def test_tiles_of_any_number(height: int, width: int, inputs: list[str]) -> None:
     types = rewritten(model(helper.make_node("Conv", inputs, ["y"], **CONV), height=height, width=width), height, width)
-    assert types.count("Conv") == 6 + 36
+    assert types.count("Conv") == 6 + 36 + 36
     assert ("Slice" in types) == (height % 4 > 0 or width % 4 > 0)
 
 
@@ -79,7 +81,17 @@ def test_two_convolutions_share_what_is_not_theirs() -> None:
 def test_weights_that_another_layer_reads_stay() -> None:
     conv = helper.make_node("Conv", ["x", "w"], ["a"], **CONV)
     other = helper.make_node("Conv", ["x", "w"], ["b"], kernel_shape=[3, 3], pads=[2, 2, 2, 2], dilations=[2, 2])
-    assert rewritten(model(conv, other, helper.make_node("Add", ["a", "b"], ["y"]))).count("Conv") == 6 + 36 + 1
+    assert rewritten(model(conv, other, helper.make_node("Add", ["a", "b"], ["y"]))).count("Conv") == 6 + 36 + 36 + 1
+
+
+@pytest.mark.parametrize("height", [3, 4, 7, 12])
+@pytest.mark.parametrize("inputs", [["x", "w"], ["x", "w", "bias"]])
+def test_rows_of_any_number(monkeypatch: pytest.MonkeyPatch, height: int, inputs: list[str]) -> None:
+    monkeypatch.setattr(winograd, "pays", lambda *shape: False)
+    monkeypatch.setattr(winograd, "rows_pay", lambda *shape: True)
+    types = rewritten(model(helper.make_node("Conv", inputs, ["y"], **CONV), height=height, width=5), height, 5)
+    assert types.count("Conv") == 6 + 6
+    assert ("Slice" in types) == (height % 4 > 0)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +117,10 @@ def test_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pays(512, 512, 7, 7)
     assert not pays(500, 512, 28, 28)
     assert not pays(256, 256, 28, 28)
+    assert rows_pay(256, 256, 56, 56)
+    assert rows_pay(512, 512, 14, 14)
+    assert not rows_pay(128, 256, 56, 56)
+    assert not rows_pay(256, 256, 14, 14)
+    assert not rows_pay(500, 512, 14, 14)
+    assert not rows_pay(512, 512, 7, 7)
     assert rewritten(model(helper.make_node("Conv", ["x", "w", "bias"], ["y"], **CONV))) == ["Conv"]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pycaffe.errors import ShapeError
 
-__all__ = ["Blob", "FloatArray", "Pending", "Shape", "Storage", "Watcher", "structure_changes"]
+__all__ = ["Blob", "FloatArray", "Pending", "Shape", "Storage", "Watcher", "shape_changes", "structure_changes"]
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -29,6 +29,15 @@ INT_MAX = 2**31 - 1
 
 _allocation = threading.RLock()
 _structure_changes = 0
+_shape_changes = 0
+
+
+def shape_changes() -> int:
+    """Counts, over all blobs, new shapes and buffers that became shared.
+
+    While the count stands still, layers that were asked for their tops' shapes need not be asked again.
+    """
+    return _shape_changes
 
 
 def structure_changes() -> int:
@@ -43,6 +52,12 @@ def structure_changes() -> int:
 def _count_change() -> None:
     global _structure_changes
     _structure_changes += 1
+
+
+def _count_shape_change() -> None:
+    global _shape_changes
+    _shape_changes += 1
+    _count_change()
 
 
 def _renew_lock_in_child() -> None:
@@ -367,14 +382,14 @@ class Blob:
             self._diff = Storage(count)
         if new != self._shape:
             self._shape = new
-            _count_change()
+            _count_shape_change()
 
     def share_data(self, other: Blob) -> None:
         """Uses the data buffer of `other` from now on (both must have the same count)."""
         if self.count != other.count:
             raise ShapeError(f"Check failed: count_ == other.count() ({self.count} vs. {other.count}).")
         self._data = other._data
-        _count_change()
+        _count_shape_change()
 
     def share_diff(self, other: Blob) -> None:
         """Uses the diff buffer of `other` from now on (both must have the same count)."""

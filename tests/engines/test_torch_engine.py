@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pycaffe.errors import ShapeError
+from pycaffe.layers._torch import torch
 from pycaffe.net import TEST, TRAIN
 from tests.net.nets import data, ip, layer, net_of, normal
 
@@ -49,6 +50,48 @@ def test_learned_parameters_are_the_same_tensors_until_their_memory_is_another()
     assert second[1] is not first[1], "a layer may change what is not learned"
     weight.data_storage.put(normal(12, seed=5))
     assert params()[0] is not second[0]
+
+
+def test_layers_are_asked_for_shapes_again_when_one_has_changed() -> None:
+    net = net_of(data(2, 3) + ip("ip", "data", 4) + layer("t", "TanH", "ip"), engine="torch")
+    net.forward()
+    with pytest.MonkeyPatch.context() as patch:
+        asked: list[int] = []
+        patch.setattr(type(net._graph), "reshape_node", lambda graph, index: asked.append(index))
+        net.forward(data=normal(2, 3))
+        assert asked == [0], "the input alone: there is nothing that its shape follows from"
+    net.blobs["data"].reshape(5, 3)
+    assert net.forward(data=normal(5, 3))["t"].shape == (5, 4)
+    layer_ip = net._graph.nodes[1].layer
+    layer_ip.bottom_shapes, layer_ip.top_shapes = [(7, 3)], [(7, 4)]  # as making a compiled segment leaves them
+    assert net.forward(data=normal(5, 3))["t"].shape == (5, 4)
+    assert layer_ip.top_shapes == [(5, 4)]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (
+            "Convolution",
+            "convolution_param { num_output: 3 kernel_size: 1 bias_term: false weight_filler { value: 1 } }",
+        ),
+        ("Deconvolution", "convolution_param { num_output: 3 kernel_size: 1 bias_term: false group: 3 }"),
+        ("Pooling", "pooling_param { kernel_size: 1 }"),
+        ("Pooling", "pooling_param { pool: AVE kernel_size: 1 }"),
+        ("InnerProduct", "inner_product_param { num_output: 6 }"),
+        ("ReLU", ""),
+        ("ReLU", "relu_param { negative_slope: 1 }"),
+    ],
+)
+def test_tops_of_layers_that_compute_them_are_new_memory(rest: tuple[str, str]) -> None:
+    net = net_of(data(2, 3, 4, 4) + layer("it", rest[0], "data", rest=rest[1]), engine="torch")
+    net.forward(data=normal(2, 3, 4, 4))
+    it = net._graph.nodes[1].layer
+    assert it.computes_tops
+    bottom = [torch.from_numpy(normal(2, 3, 4, 4))]
+    params = [torch.from_numpy(blob.data) for blob in it.blobs]
+    given = {tensor.untyped_storage().data_ptr() for tensor in (*bottom, *params)}
+    assert not given & {tensor.untyped_storage().data_ptr() for tensor in it.forward(bottom, params)}
 
 
 def test_a_run_ends_before_a_layer_of_the_host() -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pycaffe.blob import Blob, FloatArray
+from pycaffe.blob import Blob, FloatArray, Shape, shape_changes
 from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.engines.tape import Stretch, Tape
 from pycaffe.engines.tensor_value import TensorValue
@@ -40,6 +40,7 @@ class TorchEngine:
         self.overwritten = overwritten
         self._tapes: dict[int, Tape] = {}
         self._leaves: dict[int, list[tuple[FloatArray, Tensor]]] = {}
+        self._shaped: dict[int, tuple[int, list[Shape]]] = {}
 
     # -- forward
 
@@ -60,10 +61,18 @@ class TorchEngine:
             given = node.type == "Input"
             if isinstance(node.layer, HostLayer) and not given:
                 return index - 1
-            self.graph.reshape_node(index)
+            self._reshape(index, node)
             if not given:
                 self._forward(index, node, record)
         return end
+
+    def _reshape(self, index: int, node: Node) -> None:
+        """Gives a layer's tops their shapes, where any shape may have changed since it last did."""
+        layer = node.layer
+        changes, told = self._shaped.get(index, (-1, None))
+        if changes != shape_changes() or told is not layer.bottom_shapes or layer.reshape_has_effects or not told:
+            self.graph.reshape_node(index)
+            self._shaped[index] = shape_changes(), layer.bottom_shapes
 
     def _forward(self, index: int, node: Node, record: bool) -> None:
         """Runs a layer; its tops have been reshaped."""
@@ -137,9 +146,9 @@ class TorchEngine:
         if node.layer.shares_data:
             self._store_forms(node, tape)
             return
-        given = {_address(tensor) for tensor in (*tape.bottom, *tape.params)}
+        given = set() if node.layer.computes_tops else {_address(tensor) for tensor in (*tape.bottom, *tape.params)}
         for i, (blob, tensor) in enumerate(zip(self.graph.tops(node), tape.top)):
-            if _address(tensor) in given:
+            if given and _address(tensor) in given:
                 with torch.set_grad_enabled(tensor.requires_grad):
                     tape.top[i] = tensor = tensor.clone()
             if tensor.shape != blob.shape:

@@ -31,6 +31,7 @@ class Layer:
         exact_num_bottom_blobs, min_bottom_blobs, ...: allowed counts; None is no demand (layer.hpp).
         auto_top_blobs: the net makes anonymous tops up to the count the layer needs (losses).
         shares_data: every top is the bottom's memory under another shape (Split, Flatten, Reshape).
+        computes_tops: the tensors that `forward` returns are new, never one of a bottom or parameter, or a view of it.
         forward_changes_blobs: forward changes parameters whose lr_mult is 0 (BatchNorm's statistics).
         reshape_has_effects: `reshape` does more than to tell shapes, and has to run before each forward.
         not_lowered: why this type has no ONNX form; None where it has.
@@ -52,6 +53,7 @@ class Layer:
     equal_num_bottom_top_blobs: ClassVar[bool] = False
     auto_top_blobs: ClassVar[bool] = False
     shares_data: ClassVar[bool] = False
+    computes_tops: ClassVar[bool] = False
     forward_changes_blobs: ClassVar[bool] = False
     reshape_has_effects: ClassVar[bool] = False
     not_lowered: ClassVar[str | None] = None

@@ -209,6 +209,7 @@ class BaseConvolutionLayer(Layer):
     min_bottom_blobs = 1
     min_top_blobs = 1
     equal_num_bottom_top_blobs = True
+    computes_tops = True
     transposed: ClassVar[bool] = False
 
     def setup(self, bottom: list[Shape]) -> None:

@@ -43,10 +43,13 @@ class DummyDataLayer(ReaderLayer):
                 f"Number of data fillers must be 0, 1 or equal to the number of tops: {self.num_top}; "
                 f"you specified {len(param.data_filler)} data fillers."
             )
+        self._drawn: list[int] = []  # tops that are filled at each forward
         for index, (blob, shape) in enumerate(zip(top, self._shapes(param))):
             blob.reshape(*shape)
             fill = self._fill_function(index, blob)  # a bad random one, too, is an error now
-            if self._is_constant(index):
+            if self._filler_param(index).type != "constant":
+                self._drawn.append(index)
+            else:
                 fill(blob.raw_data().reshape(-1))
 
     def _shapes(self, param: Any) -> list[tuple[int, ...]]:
@@ -69,9 +72,6 @@ class DummyDataLayer(ReaderLayer):
         fillers = self.layer_param.dummy_data_param.data_filler
         return fillers[index if len(fillers) > 1 else 0] if fillers else schema.FillerParameter(type="constant")
 
-    def _is_constant(self, index: int) -> bool:
-        return bool(self._filler_param(index).type == "constant")
-
     def _fill_function(self, index: int, blob: Blob) -> Callable[[FloatArray], None]:
         shape, fill = self._fills.get(index, (None, None))
         if fill is None or shape != blob.shape:  # a user may have reshaped the top, and fillers depend on the shape
@@ -80,9 +80,8 @@ class DummyDataLayer(ReaderLayer):
         return fill
 
     def forward_blobs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for index, blob in enumerate(top):
-            if not self._is_constant(index):
-                self._fill_function(index, blob)(blob.raw_data().reshape(-1))
+        for index in self._drawn:
+            self._fill_function(index, top[index])(top[index].raw_data().reshape(-1))
 
     def state(self) -> dict[str, Any]:
         return {"generators": [generator.bit_generator.state for generator in self._generators]}

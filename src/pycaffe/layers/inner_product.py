@@ -31,6 +31,7 @@ class InnerProductLayer(Layer):
 
     exact_num_bottom_blobs = 1
     exact_num_top_blobs = 1
+    computes_tops = True
 
     def setup(self, bottom: list[Shape]) -> None:
         param, shape = self.layer_param.inner_product_param, bottom[0]

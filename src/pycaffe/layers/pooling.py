@@ -45,6 +45,7 @@ class PoolingLayer(Layer):
     exact_num_bottom_blobs = 1
     min_top_blobs = 1
     max_top_blobs = 2
+    computes_tops = True
     checked_by = "reference Caffe; STOCHASTIC: NumPy loop and distribution"
 
     def setup(self, bottom: list[Shape]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycaffe.blob import Shape
 from pycaffe.layers._lowering import Lowering
 from pycaffe.layers._neuron import NeuronLayer
 from pycaffe.layers._registry import register_layer
@@ -16,10 +17,13 @@ class ReLULayer(NeuronLayer):
     (relu_layer.cpp).
     """
 
+    computes_tops = True
+
+    def setup(self, bottom: list[Shape]) -> None:
+        self.slope = float(self.layer_param.relu_param.negative_slope)
+
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
-        slope = self.layer_param.relu_param.negative_slope
-        return [torch.nn.functional.leaky_relu(bottom[0], slope) if slope else torch.relu(bottom[0])]
+        return [torch.nn.functional.leaky_relu(bottom[0], self.slope) if self.slope else torch.relu(bottom[0])]
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
-        slope = self.layer_param.relu_param.negative_slope
-        return [g.op("LeakyRelu", bottom[0], alpha=slope) if slope else g.op("Relu", bottom[0])]
+        return [g.op("LeakyRelu", bottom[0], alpha=self.slope) if self.slope else g.op("Relu", bottom[0])]

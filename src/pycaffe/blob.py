@@ -236,7 +236,7 @@ class Storage:
         if self.leased:
             self.array()[...] = 0
         else:
-            self._array = None
+            self._array, self._pending = None, None
 
     def changing(self) -> FloatArray:
         """The buffer for a solver, which is about to write to it: watchers are told, and the version counts it."""

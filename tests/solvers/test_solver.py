@@ -107,6 +107,37 @@ def test_views_stay_live_and_the_diff_is_what_was_subtracted(tmp_path: pathlib.P
     np.testing.assert_array_equal(values, solver.net.params["ip"][0].data)
 
 
+def test_a_diff_that_is_looked_at_late_is_what_was_subtracted(tmp_path: pathlib.Path) -> None:
+    solver = solver_of(tmp_path, SGD)
+    solver.step(1)
+    weight, bias = solver.net.params["conv"]
+    before = bias.data.copy(), weight.data.copy()
+    solver.step(1)
+    solver.snapshot()
+    solver._update.history()[0][...] = 5  # what is restored, for one, writes there
+    np.testing.assert_allclose(before[1] - weight.data, weight.diff, atol=1e-6)
+    np.testing.assert_allclose(before[0] - bias.data, bias.diff, atol=1e-6)
+    solver.net.clear_param_diffs()
+    assert not weight.diff.any()
+    solver.step(1)
+    solver.net.clear_param_diffs()
+    assert not solver.net.params["ip"][0].diff.any(), "nobody had looked"
+
+
+def test_gradients_add_to_what_a_step_left(tmp_path: pathlib.Path) -> None:
+    solver, other = solver_of(tmp_path, SGD), solver_of(tmp_path, SGD)
+    other.step(1)
+    subtracted = other.net.params["ip"][0].diff.copy()
+    solver.step(1)
+    solver.net.forward()
+    solver.net.backward()  # not cleared before
+    other.net.clear_param_diffs()
+    other.net.forward()
+    other.net.backward()
+    want = subtracted + other.net.params["ip"][0].diff
+    np.testing.assert_allclose(solver.net.params["ip"][0].diff, want, rtol=1e-5, atol=1e-7)
+
+
 def test_random_seed_decides_the_run(tmp_path: pathlib.Path) -> None:
     runs = []
     for seed in (1, 1, 2):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pycaffe.blob import FloatArray, Shape
+from pycaffe.blob import FloatArray, Shape, Storage
 from pycaffe.graph import Parameter
 from pycaffe.solvers.progress import log_progress
 from pycaffe.solvers.update_rules import UpdateRule, UpdateStep, clip_scale, sum_of_squares, update
@@ -37,7 +37,11 @@ class ParameterUpdate:
         return [parameter.blob.shape for parameter in self._parameters] * self.rule.num_histories
 
     def history(self) -> list[FloatArray]:
-        """The flat arrays in the order of `history_shapes`, made at the first look."""
+        """The flat arrays in the order of `history_shapes`, made at the first look. They may be written to."""
+        self._diffs()  # those that wait for the history as it is
+        return self._own_history()
+
+    def _own_history(self) -> list[FloatArray]:
         if not self._history:
             self._history = [np.zeros(math.prod(shape), np.float32) for shape in self.history_shapes]
         return self._history
@@ -49,9 +53,9 @@ class ParameterUpdate:
 
     def apply(self, rate: float, iteration: int) -> None:
         """Takes the step of an iteration; the parameters' diffs then hold what was subtracted."""
-        diffs = [parameter.blob.diff_storage.array() for parameter in self._parameters]
+        diffs = self._diffs()
         scale = self._clip(diffs)
-        history = self.history()
+        history = self._own_history()
         steps: dict[tuple[float, float], UpdateStep] = {}  # a net has two kinds of parameters, mostly
         for index, (parameter, diff) in enumerate(zip(self._parameters, diffs)):
             kind = parameter.lr_mult, parameter.decay_mult
@@ -65,7 +69,13 @@ class ParameterUpdate:
                     iter_size=self.param.iter_size,
                 )
             values = parameter.blob.data_storage.changing()
-            update(self.rule, values, diff, history[index :: len(self._parameters)], steps[kind])
+            histories = history[index :: len(self._parameters)]
+            update(self.rule, values, diff, histories, steps[kind])
+            if self.rule.subtracts_history:
+                _show(histories[0], parameter.blob.diff_storage)
+
+    def _diffs(self) -> list[FloatArray]:
+        return [parameter.blob.diff_storage.array() for parameter in self._parameters]
 
     def _clip(self, diffs: Sequence[FloatArray]) -> float:
         """What clipping scales all diffs by (sgd_solver.cpp, ClipGradients)."""
@@ -78,3 +88,23 @@ class ParameterUpdate:
             message = "Gradient clipping: scaling down gradients (L2 norm %g > %g) by scale factor %g"
             log_progress("sgd_solver.cpp:99", message, math.sqrt(squares), limit, scale)
         return scale
+
+
+class _Subtracted:
+    """What a step subtracted, for a diff that nobody has looked at since: it is copied when somebody does."""
+
+    def __init__(self, history: FloatArray, storage: Storage) -> None:
+        self._history = history
+        self._storage = storage
+
+    def fetch(self) -> None:
+        """Copies the values into the storage."""
+        self._storage.put(self._history.copy())
+
+
+def _show(history: FloatArray, storage: Storage) -> None:
+    """Makes a history the values of a diff, as it is now."""
+    if storage.leased:
+        storage.array()[: history.size] = history
+    else:
+        storage.expect(_Subtracted(history, storage))

@@ -19,6 +19,7 @@ class UpdateRule:
     Attributes:
         type: the type in solver prototxts; `register_solver` sets it.
         num_histories: how many arrays as large as the parameter the rule keeps from step to step; zeros at first.
+        subtracts_history: what is subtracted is `history[0]` as `compute` leaves it; else it is `diff`.
         num_scratch: how many more it overwrites within one step.
 
     Raises:
@@ -28,6 +29,7 @@ class UpdateRule:
     type: ClassVar[str] = ""
     num_histories: ClassVar[int] = 1
     num_scratch: ClassVar[int] = 1
+    subtracts_history: ClassVar[bool] = False
 
     def __init__(self, param: Any) -> None:
         self.param = param
@@ -36,6 +38,8 @@ class UpdateRule:
         self, diff: Tensor, history: Sequence[Tensor], scratch: Sequence[Tensor], rate: float, iteration: int
     ) -> None:
         """Turns the gradient in `diff` into the value to subtract, and moves `history` on. All in place.
+
+        Where `subtracts_history`, `diff` may hold anything afterwards.
 
         Args:
             diff: flat float32, the regularised gradient.

@@ -3,7 +3,7 @@
     diff ─× clip_scale─→ ─/ iter_size─→ ─+ decay · value (or its sign)─→ rule.compute ─→ value -= diff
 
 Every operation works in place. A large array is taken in blocks, so that what a rule needs beside the arrays stays
-small. As in the original, `diff` holds the subtracted value afterwards.
+small. What was subtracted stays: in `diff`, or where it is the rule's history (SGD) there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class UpdateStep:
 def update(
     rule: UpdateRule, value: FloatArray, diff: FloatArray, history: Sequence[FloatArray], step: UpdateStep
 ) -> None:
-    """Takes one step, in place; `diff` then holds what was subtracted from `value`.
+    """Takes one step, in place; `diff` then holds what was subtracted from `value`, or `history[0]` does.
 
     Args:
         rule: the solver's arithmetic.
@@ -79,7 +79,7 @@ def _update_block(rule: UpdateRule, arrays: Sequence[Tensor], scratch: Sequence[
     value, diff, *history = arrays
     _prepare(value, diff, step)
     rule.compute(diff, history, scratch, step.rate, step.iteration)
-    value.sub_(diff)
+    value.sub_(history[0] if rule.subtracts_history else diff)
 
 
 def _prepare(value: Tensor, diff: Tensor, step: UpdateStep) -> None:

@@ -20,10 +20,10 @@ class SGD(UpdateRule):
     """
 
     num_scratch = 0
+    subtracts_history = True
 
     def compute(
         self, diff: Tensor, history: Sequence[Tensor], scratch: Sequence[Tensor], rate: float, iteration: int
     ) -> None:
         (h,) = history
         h.mul_(self.param.momentum).add_(diff, alpha=rate)
-        diff.copy_(h)

@@ -61,7 +61,8 @@ def test_a_run_goes_on_with_fewer_workers(tmp_path: pathlib.Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert (told["iter"], told["losses"], told["restarts"]) == (STEPS, STEPS, 1)
+    assert (told["iter"], told["losses"]) == (STEPS, STEPS)
+    assert told["restarts"] >= 1  # more where the machine is so busy that starting takes longer than it may
     assert told["repeated"] <= 50  # what was done since the last snapshot
     assert [line for line in told["told"] if "1 were started anew" in line and "_iter_" in line]
     assert told["last"] < told["first"]

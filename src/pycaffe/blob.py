@@ -232,7 +232,7 @@ class Storage:
             _count_change()
 
     def clear(self) -> None:
-        """Makes all values 0. Without a view the buffer is let go, so that gradients may come as it (`put`)."""
+        """Makes all values 0. Without a view buffer and pending go, so that gradients may come as it (`put`)."""
         if self.leased:
             self.array()[...] = 0
         else:

@@ -158,7 +158,7 @@ class CompiledSegment:
     def copies(self, inputs: dict[str, FloatArray]) -> dict[str, FloatArray]:
         """Copies of a run's inputs, to be made before it: what the user has just written is in the cache still.
 
-        For SqueezeNet's image the copy takes 0.10 ms before and 0.13 ms after (benchmarks/bench_overhead.py).
+        In a trial the copy of SqueezeNet's image took 0.10 ms before and 0.13 ms after.
         """
         while self._buffers:
             buffers = self._buffers.pop()

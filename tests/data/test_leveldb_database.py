@@ -53,6 +53,52 @@ def test_the_database_is_not_written_and_may_be_read_twice_at_once(
 
 
 @with_plyvel
+@pytest.mark.skipif(sys.platform == "win32", reason="there a folder with open files cannot be removed")
+def test_the_folders_of_killed_readers_are_removed_and_those_of_living_ones_stay(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    script = textwrap.dedent(f"""
+        import os, signal, sys
+        from pycaffe.data import open_database
+        database = open_database({str(source)!r}, 0)
+        print("open", flush=True)
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"open\n"
+        (of_reader,) = folder.iterdir()
+        os.utime(of_reader, (0, 0))
+        first = open_database(str(source), LEVELDB)
+        assert of_reader.exists(), "its reader lives"
+        reader.communicate()
+    (of_first,) = set(folder.iterdir()) - {of_reader}
+    open_database(str(source), LEVELDB)
+    assert set(folder.iterdir()) >= {of_first}
+    assert not of_reader.exists()
+    assert len([first.read()[0] for _ in range(7)]) == 7
+
+
+@with_plyvel
+def test_a_folder_that_is_being_made_stays(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "tmp"
+    young = folder / "pycaffe-leveldb-young"
+    young.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    open_database(str(source), LEVELDB)
+    assert young.exists()
+
+
+@with_plyvel
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_a_forked_child_goes_on_where_the_parent_was(source: Path) -> None:
     script = textwrap.dedent(f"""

@@ -4,15 +4,26 @@ LevelDB has no way to open a database for reading only: it takes a lock, so that
 writes a manifest, a log and compacted tables. So it is given a folder of links to the database's files, which it may
 change as it likes; the database itself is never written, may lie on a read-only disk, and may be read by any number of
 processes.
+
+The folder goes with its reader. That of a reader which was killed is removed by the next one: a lock on the folder,
+which ends with the process that holds it, tells whether its reader lives.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from pycaffe.data.database import Database, Record, working_directory
 from pycaffe.data.leveldb_files import check_files
@@ -21,6 +32,8 @@ from pycaffe.errors import DataError, MissingExtra
 __all__ = ["LevelDbDatabase", "import_plyvel"]
 
 NOT_LINKED = ("LOCK", "LOG", "LOG.old")
+PREFIX = "pycaffe-leveldb-"
+YOUNG_SECONDS = 60.0  # a folder of that age and without a lock is not one that is just being made
 
 
 def import_plyvel(purpose: str) -> Any:
@@ -63,8 +76,9 @@ class LevelDbDatabase(Database):
         self._at_start = True
 
     def _folder_of_links(self) -> str:
-        folder = tempfile.mkdtemp(prefix="pycaffe-leveldb-")
-        weakref.finalize(self, _remove_folder, folder, os.getpid())
+        _remove_folders_of_the_dead()
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        weakref.finalize(self, _remove_folder, folder, _lock(folder), os.getpid())
         for entry in os.scandir(self.path):
             if entry.name in NOT_LINKED or not entry.is_file():
                 continue
@@ -102,6 +116,33 @@ class LevelDbDatabase(Database):
         return text.replace(self._folder, self.source).rstrip(".")  # a link there leads here
 
 
-def _remove_folder(folder: str, pid: int) -> None:
+def _lock(folder: str) -> int | None:
+    """A descriptor that holds the folder's lock; None where another one does, or where there are no such locks."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_folder(folder: str, lock: int | None, pid: int) -> None:
     if os.getpid() == pid:  # a forked child that ends must leave the parent's folder alone
         shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        os.close(lock)
+
+
+def _remove_folders_of_the_dead() -> None:
+    for folder in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{PREFIX}*")):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if time.time() - os.path.getmtime(folder) < YOUNG_SECONDS:
+                continue
+            lock = _lock(folder)
+            if lock is not None:
+                _remove_folder(folder, lock, os.getpid())

@@ -127,6 +127,11 @@ def test_levels_and_stages(model: pathlib.Path, capsys: pytest.CaptureFixture[st
     assert "\nwide " not in summary(capsys, "--model", model, "--stage", "wide")
 
 
+def test_the_net_may_stand_without_its_flag(model: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert summary(capsys, model, "-phase", "TRAIN") == summary(capsys, "--model", model, "--phase", "TRAIN")
+    assert "Give the net once: caffe summary PROTOTXT." in summary(capsys, model, "--model", model, status=2)
+
+
 def test_sizes_in_words() -> None:
     from pycaffe.cli.summary import _size
 
@@ -135,4 +140,4 @@ def test_sizes_in_words() -> None:
 
 def test_a_net_that_cannot_be_built(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Could not open file nothing.prototxt" in summary(capsys, "--model", "nothing.prototxt", status=2)
-    assert "Missing option" in summary(capsys, status=2)
+    assert "Give the net once: caffe summary PROTOTXT." in summary(capsys, status=2)

@@ -18,13 +18,16 @@ Table = list[tuple[str, ...]]
 
 
 @click.command("summary", cls=GflagsCommand)
-@click.option("--model", required=True, metavar="PROTOTXT", help="The net.")
+@click.option("--model", metavar="PROTOTXT", help="The net; may also stand alone, without the flag.")
 @click.option("--weights", metavar="CAFFEMODEL", help="Say which layers this file has parameters for.")
 @click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
 @click.option("--level", type=int, default=0, metavar="N", help="The level of the net's state.")
 @click.option("--stage", default="", metavar="S,...", help="The stages of the net's state.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model: str, weights: str | None, phase: str, level: int, stage: str, as_json: bool) -> None:
+@click.argument("alone", metavar="[PROTOTXT]", required=False)
+def command(
+    model: str | None, weights: str | None, phase: str, level: int, stage: str, as_json: bool, alone: str | None
+) -> None:
     """Print a net's layers with their output shapes, parameters, multiply-adds and memory.
 
     Multiply-adds are those of convolutions, inner products and recurrent layers; element-wise work is not counted.
@@ -33,8 +36,11 @@ def command(model: str, weights: str | None, phase: str, level: int, stage: str,
     """
     from pycaffe.net import TEST, TRAIN, Net
 
+    prototxt = model or alone
+    if prototxt is None or (model and alone):
+        raise click.UsageError("Give the net once: caffe summary PROTOTXT.")
     stages = [name for name in stage.split(",") if name]
-    net = Net(model, TRAIN if phase == "TRAIN" else TEST, level, stages, weights)
+    net = Net(prototxt, TRAIN if phase == "TRAIN" else TEST, level, stages, weights)
     summary = _summary(net, phase, weights)
     click.echo(json.dumps(summary, indent=2) if as_json else "\n".join(_text(summary)))
 

@@ -19,6 +19,7 @@ from pycaffe import devices
 from pycaffe.cli._training_log import read_training_log
 from pycaffe.net import TEST, Net
 from tests.net.nets import ip, layer
+from tests.solvers.runs import full_disk
 
 SOLVER = """
 net: "%s" base_lr: 0.1 lr_policy: "step" stepsize: 4 gamma: 0.5 momentum: 0.9 max_iter: 6 random_seed: 3 display: 2
@@ -224,7 +225,7 @@ def test_tensorboard_shows_what_the_log_says(
     assert set(found) == {"loss", "lr", "iterations/s", "train/loss", "test/accuracy", "test/loss"}
     for name, points in series.items():
         assert found[name] == pytest.approx({i: point.value for i, point in points.items()})
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     assert 'pip install "pycaffe[tensorboard]"' in train(
         capsys, "--solver", solver, "--tensorboard", tmp_path / "no", status=2
     )
@@ -242,6 +243,23 @@ def test_tensorboard_hides_what_a_resumed_run_does_again(
     found = list(events(tmp_path / "events"))
     assert [event.step for event in found if event.HasField("session_log")] == [4]
     assert {event.step for event in found if event.HasField("summary")} == {4, 6}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0], ids=["while it trains", "at the end"])
+def test_tensorboard_without_room_costs_its_files_and_not_the_training(
+    solver: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+) -> None:
+    monkeypatch.setattr("pycaffe.cli._tensorboard.FLUSH_SECONDS", seconds)
+    solver.write_text(solver.read_text().replace("snapshot: 4", "snapshot_after_train: false"))
+    with full_disk(150):
+        printed = train(capsys, "--solver", solver, "--tensorboard", tmp_path / "events")
+    assert printed.count("Could not write the event files for TensorBoard") == 1
+    assert "File too large. Training goes on without them." in printed
+    assert "Optimization Done." in printed
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@
 
 The rule is the protocol's own: values for clock c are sent when every worker's gradients of clocks up to c - s - 1 have
 been counted (s = 0: sync; s = staleness: ssp; s = infinity: async). Ring all-reduce has no servers: a bucket's ring
-begins when the last worker has its gradient and the ring before it has ended, and takes 2 (W - 1) steps.
+begins when the last worker has its gradient and the ring before it has ended, and takes 2 (W - 1) steps for each blob
+(of NCCL, the faster of that and its two trees).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from dataclasses import dataclass, field
 
 from simulated_machine import Clock, Link, Processors, Thread
 from simulated_work import Bucket, Compression, MessageCosts, Workload
+
+from pycaffe.cluster.protocol.shards import cut_into_pieces
 
 __all__ = ["Bucket", "Cluster", "Compression", "MessageCosts", "Outcome", "Straggling", "Workload", "simulate"]
 
@@ -58,6 +61,7 @@ class Cluster:
         update_seconds_per_byte: of a processor, for an update: in sync once a step, else with each message.
         messages: what messages cost besides.
         ring: of each worker's processor, seconds of a call of all-reduce by two, and of each byte.
+        trees: whether all-reduce may go by two trees at once where that is faster, as NCCL's does.
         cores: of each machine; None for enough.
         together: whether all run on one machine.
         threads: that a worker computes with.
@@ -72,6 +76,7 @@ class Cluster:
     update_seconds_per_byte: float = 0.25e-9
     messages: MessageCosts = NO_COSTS
     ring: tuple[float, float] = (0.0, 0.0)
+    trees: bool = False
     cores: int | None = None
     together: bool = False
     threads: int = 1
@@ -236,11 +241,11 @@ class _Run:
 
 
 class _Servers:
-    """A parameter server: even bytes on each, in the order of the parameters."""
+    """A parameter server."""
 
     def __init__(self, run: _Run, servers: int, bound: float) -> None:
         self._run, self._bound = run, bound
-        self._pieces = _pieces([bucket.bytes for bucket in run.workload.buckets], servers)
+        self._pieces = _pieces(run.workload.buckets, servers)
         self._sizes = {(bucket, at): size for bucket, parts in enumerate(self._pieces) for at, size in parts}
         self._out = [Link() for _ in run.workers]
         self._in = [Link() for _ in run.workers]
@@ -254,6 +259,9 @@ class _Servers:
         self._version: dict[tuple[int, int], int] = defaultdict(int)  # how many steps all have been counted for
         self._asked: dict[tuple[int, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))  # by clock
         self._missing: dict[tuple[int, int, int], int] = {}
+        packing, costs = run.compression, run.cluster.messages
+        self._push_costs = {piece: costs.at(size * packing.push) for piece, size in self._sizes.items()}
+        self._pull_costs = {piece: costs.at(size * packing.pull) for piece, size in self._sizes.items()}
         self.bytes_per_step = run.workload.bytes * (run.compression.push + run.compression.pull)
 
     update_seconds = 0.0  # of a worker: servers do it
@@ -267,15 +275,13 @@ class _Servers:
     def send(self, rank: int, bucket: int, step: int) -> None:
         """A worker's gradient sets out, and asks for the values of the step after."""
         self._missing[rank, bucket, step + 1] = len(self._pieces[bucket])
-        pieces = self._pieces[bucket]
-        first = rank % len(pieces)  # not all to the same server at once
-        for server, size in pieces[first:] + pieces[:first]:
+        for server, size in self._pieces[bucket]:
             self._push(rank, bucket, step, server, size)
 
     def _push(self, rank: int, bucket: int, step: int, server: int, size: float) -> None:
         run, packing = self._run, self._run.compression
         links = None if self._same_machine(rank, server) else (self._out[rank], self._server_in[server])
-        in_worker, _, in_store = run.cluster.messages.at(size * packing.push)
+        in_worker, _, in_store = self._push_costs[bucket, server]
         counting = self._counting(rank, bucket, step, server, size)
         self._sending[rank].run(
             size * packing.seconds_per_byte + in_worker / 2,
@@ -302,7 +308,7 @@ class _Servers:
 
     def _counting(self, rank: int, bucket: int, step: int, server: int, size: float) -> Callable[[], None]:
         cluster = self._run.cluster
-        _, in_server, _ = cluster.messages.at(size * self._run.compression.push)
+        _, in_server, _ = self._push_costs[bucket, server]
         update = size * cluster.update_seconds_per_byte if self._bound else 0.0  # in sync when all have come
         seconds = cluster.message_seconds + in_server / 2 + update
         return lambda: self._servers[server].run(seconds, lambda: self._count(rank, bucket, step, server))
@@ -334,7 +340,7 @@ class _Servers:
         run = self._run
         pull = self._sizes[bucket, server] * run.compression.pull
         links = None if self._same_machine(rank, server) else (self._server_out[server], self._in[rank])
-        in_worker, in_server, in_store = run.cluster.messages.at(pull)
+        in_worker, in_server, in_store = self._pull_costs[bucket, server]
 
         def arrived() -> None:
             self._receiving[rank].run(in_worker / 2, lambda: self._pulled(rank, bucket, clock))
@@ -396,31 +402,24 @@ class _AllReduce:
 
     def _seconds(self, bucket: int) -> float:
         run, cluster, workers = self._run, self._run.cluster, len(self._run.workers)
-        part = run.workload.buckets[bucket].bytes * run.compression.push / workers
+        blobs = run.workload.buckets[bucket].blobs
+        transfer = run.workload.buckets[bucket].bytes * run.compression.push / cluster.bandwidth
+        levels = math.ceil(math.log2(workers))
         if self._tree:
-            return 2 * math.ceil(math.log2(workers)) * (cluster.latency + workers * part / cluster.bandwidth)
-        return 2 * (workers - 1) * (cluster.latency + part / cluster.bandwidth)
+            return 2 * levels * (blobs * cluster.latency + transfer)
+        ring = 2 * (workers - 1) * (blobs * cluster.latency + transfer / workers)
+        # Two trees, in which those that are leaves in one are not in the other, fill every link both ways.
+        return min(ring, 2 * (levels * blobs * cluster.latency + transfer)) if cluster.trees else ring
 
     def _arrive(self, bucket: int, step: int) -> None:
         for worker in self._run.workers:
             self._run.arrived(worker.rank, bucket, step)
 
 
-def _pieces(sizes: Sequence[float], servers: int) -> list[list[tuple[int, float]]]:
-    """Of each bucket: the servers that hold a part of it, and how many bytes. Every server holds as much."""
-    share = sum(sizes) / servers
-    pieces: list[list[tuple[int, float]]] = []
-    server, room = 0, share
-    for size in sizes:
-        parts: list[tuple[int, float]] = []
-        left = size
-        while left > 1e-6 * share:
-            part = min(left, room)
-            parts.append((server, part))
-            left, room = left - part, room - part
-            if room <= 1e-6 * share and server < servers - 1:
-                server, room = server + 1, share
-            elif server == servers - 1:
-                room = max(room, left)  # what rounding left over
-        pieces.append(parts or [(server, size)])
-    return pieces
+def _pieces(buckets: Sequence[Bucket], servers: int) -> list[list[tuple[int, float]]]:
+    """Of each bucket: the servers that hold a part of it, and how many bytes, as pycaffe cuts parameters."""
+    layers = [(at, size) for at, bucket in enumerate(buckets) for size in bucket.layers or (bucket.bytes,)]
+    held: list[dict[int, float]] = [defaultdict(float) for _ in buckets]
+    for piece in cut_into_pieces([max(1, round(size / 4)) for _, size in layers], servers):
+        held[layers[piece.parameter][0]][piece.server] += 4.0 * piece.size
+    return [list(parts.items()) for parts in held]

@@ -74,7 +74,8 @@ def workload(name: str, costs: Costs, seconds: float | None = None, mode: str = 
     buckets = []
     for group in groups:
         size, part, blobs = (sum(values) for values in zip(*group))
-        buckets.append(Bucket(size, taken * part / 3, taken * part * 2 / 3, blobs))
+        layers = tuple(layer[0] for layer in group)
+        buckets.append(Bucket(size, taken * part / 3, taken * part * 2 / 3, blobs, layers))
     return Workload(name, net["batch"], tuple(buckets))
 
 

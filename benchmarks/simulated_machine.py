@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 __all__ = ["Clock", "Link", "Processors", "Thread"]
 
@@ -30,60 +31,65 @@ class Clock:
             action()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     left: float  # seconds, on cores of its own
     threads: int
     computing: bool
     then: Callable[[], None]
+    rate: float = 1.0  # seconds of it done in a second, at present
 
 
 class Processors:
     """The cores of a machine, which all that runs on it shares; without a number there are enough."""
 
     def __init__(self, clock: Clock, cores: int | None, crowding: float) -> None:
-        self._clock, self._cores, self._crowding = clock, cores, crowding
+        self._enough = cores is None
+        self._clock, self._cores, self._crowding = clock, cores or 1, crowding
         self._jobs: list[_Job] = []
         self._since = 0.0
         self._plans = 0
 
     def run(self, seconds: float, then: Callable[[], None], threads: int = 1, computing: bool = False) -> None:
         """Calls `then` when a job is done."""
-        if self._cores is None or seconds <= 0:
+        if self._enough or seconds <= 0:
             self._clock.at(self._clock.now + seconds, then)
             return
         self._advance()
         self._jobs.append(_Job(seconds, threads, computing, then))
         self._plan()
 
-    def _rate(self, job: _Job) -> float:
-        cores = self._cores or 1
-        wanted = sum(other.threads for other in self._jobs)
-        rate = min(1.0, cores / wanted)
-        if job.threads > 1:  # they wait for each other at the end of each loop: the slowest counts
-            rate = 1 / math.ceil(wanted / cores)
-        crowded = job.computing and len(self._jobs) > 1 and wanted >= cores
-        return rate / self._crowding if crowded else rate
-
     def _advance(self) -> None:
         passed, self._since = self._clock.now - self._since, self._clock.now
-        for job, rate in [(job, self._rate(job)) for job in self._jobs]:
-            job.left -= passed * rate
+        for job in self._jobs:
+            job.left -= passed * job.rate
 
     def _plan(self) -> None:
+        """Rates from now on, and when the first job will end."""
         self._plans += 1
-        plan = self._plans
-        if self._jobs:
-            first = min(job.left / self._rate(job) for job in self._jobs)
-            self._clock.at(self._clock.now + max(first, 0.0), lambda: self._end(plan))
+        jobs = self._jobs
+        if not jobs:
+            return
+        wanted = 0
+        for job in jobs:
+            wanted += job.threads
+        alone = min(1.0, self._cores / wanted)
+        together = 1 / math.ceil(wanted / self._cores)  # threads that wait for each other: the slowest counts
+        crowded = len(jobs) > 1 and wanted >= self._cores
+        first = math.inf
+        for job in jobs:
+            rate = together if job.threads > 1 else alone
+            job.rate = rate / self._crowding if crowded and job.computing else rate
+            first = min(first, job.left / job.rate)
+        self._clock.at(self._clock.now + max(first, 0.0), partial(self._end, self._plans))
 
     def _end(self, plan: int) -> None:
         if plan != self._plans:  # a job has come since
             return
         self._advance()
-        least = min(job.left for job in self._jobs)
-        done = [job for job in self._jobs if job.left <= max(least, 1e-12)]
-        self._jobs = [job for job in self._jobs if job not in done]
+        most = max(min(job.left for job in self._jobs), 1e-12)
+        done = [job for job in self._jobs if job.left <= most]
+        self._jobs = [job for job in self._jobs if job.left > most]
         self._plan()
         for job in done:
             job.then()
@@ -99,6 +105,9 @@ class Thread:
 
     def run(self, seconds: float, then: Callable[[], None]) -> None:
         """Calls `then` when this is done, and all that was asked for before."""
+        if not self._busy and seconds <= 0:
+            then()
+            return
         self._waiting.append((seconds, then))
         if not self._busy:
             self._next()
@@ -107,7 +116,7 @@ class Thread:
         self._busy = bool(self._waiting)
         if self._busy:
             seconds, then = self._waiting.popleft()
-            self._processors.run(seconds, lambda: self._ended(then))
+            self._processors.run(seconds, partial(self._ended, then))
 
     def _ended(self, then: Callable[[], None]) -> None:
         then()

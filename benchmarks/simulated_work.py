@@ -15,12 +15,14 @@ class Bucket:
         bytes: of their float32 parameters.
         forward, backward: seconds of computing.
         blobs: how many; all-reduce has a call for each.
+        layers: bytes of each, which the servers divide; () for one.
     """
 
     bytes: float
     forward: float
     backward: float
     blobs: int = 1
+    layers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

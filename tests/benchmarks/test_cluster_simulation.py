@@ -24,9 +24,24 @@ def test_one_server_apart_serves_one_after_the_other() -> None:
 
 
 def test_as_many_servers_as_workers_share_the_load() -> None:
-    # Each link carries three quarters of the 1 MB in as pushes, and as much as answers.
+    # All send to the first server first: the last has its three quarters of 1 MB after 0.1 s. Then it answers.
     outcome = simulate(ONE, Cluster(10e6, 0.0, 0.0, 0.0), 4, servers=4, mode="sync")
-    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 0.075 + 0.075, rel=0.02)
+    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 0.1 + 0.075, rel=0.02)
+
+
+def test_every_bucket_is_on_all_servers() -> None:
+    # Of each bucket half is with the other worker's server: 0.05 s. The upper one's travels beside the backward below.
+    # Were the upper bucket on one server and the lower on the other, the last pushes would take 0.1 s.
+    load = Workload("two", 10, (Bucket(1e6, 0.1, 0.2), Bucket(1e6, 0.1, 0.2)))
+    outcome = simulate(load, Cluster(10e6, 0.0, 0.0, 0.0), 2, servers=2, mode="sync")
+    assert 10 * 2 / outcome.images_per_second == pytest.approx(0.6 + 0.05 + 0.05, rel=0.02)
+
+
+def test_a_small_layer_is_on_one_server() -> None:
+    # Two layers of half the bytes, each too small to be cut: as one server for each.
+    small = Workload("small", 10, (Bucket(8000.0, 0.1, 0.2, 2, (4000.0, 4000.0)),))
+    outcome = simulate(small, Cluster(8e4, 0.0, 0.0, 0.0), 2, servers=2, mode="sync")
+    assert 10 * 2 / outcome.images_per_second == pytest.approx(0.3 + 0.05 + 0.05, rel=0.02)
 
 
 def test_a_ring_moves_each_byte_twice() -> None:
@@ -41,6 +56,14 @@ def test_a_tree_moves_all_bytes_at_each_level() -> None:
     assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 2 * 2 * (0.1 + 0.001))
 
 
+def test_a_ring_waits_for_each_blob_and_two_trees_wait_less() -> None:
+    # 64 workers: a ring has 2 * 63 steps of 1 ms, two trees 2 * 6, for each of four blobs; nearly no bytes.
+    load = Workload("blobs", 10, (Bucket(4.0, 0.1, 0.2, blobs=4),))
+    for trees, steps in ((False, 2 * 63), (True, 2 * 6)):
+        outcome = simulate(load, Cluster(10e6, 0.001, 0.0, 0.0, trees=trees), 64, mode="allreduce")
+        assert 10 * 64 / outcome.images_per_second == pytest.approx(0.3 + 4 * steps * 0.001, rel=1e-3)
+
+
 def test_what_travels_beside_the_backward_pass_costs_nothing() -> None:
     # The upper bucket's megabyte needs 0.1 s, while the lower bucket computes for 0.2 s and has next to no bytes.
     overlapped = Workload("two", 10, (Bucket(1.0, 0.1, 0.2), Bucket(1e6, 0.1, 0.2)))
@@ -50,10 +73,10 @@ def test_what_travels_beside_the_backward_pass_costs_nothing() -> None:
 
 def test_compression_divides_the_bytes_and_costs_time() -> None:
     half = Compression("fp16", 0.5, 0.5, seconds_per_byte=1e-7)
-    outcome = simulate(ONE, Cluster(10e6, 0.0, 0.0, 0.0), 4, servers=4, mode="sync", compression=half)
+    outcome = simulate(ONE, Cluster(10e6, 0.0, 0.0, 0.0), 2, servers=2, mode="sync", compression=half)
     assert outcome.bytes_per_step == 1e6
     # What is packed first is on its way while the rest is packed.
-    assert 10 * 4 / outcome.images_per_second == pytest.approx(0.3 + 0.1 + 0.0125 + 0.0375, rel=0.02)
+    assert 10 * 2 / outcome.images_per_second == pytest.approx(0.3 + 0.1 + 0.025 + 0.025, rel=0.02)
 
 
 def test_a_server_takes_one_message_after_the_other() -> None:

@@ -176,7 +176,7 @@ def draw_net(
         return text.encode()
     try:
         picture: bytes = graph.create(format=ext)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise MissingExtra(
             "Drawing a net needs Graphviz's program dot, which was not found. Install Graphviz (https://graphviz.org), "
             "or draw to a file that ends in .raw"

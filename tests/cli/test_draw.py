@@ -7,6 +7,7 @@ import pytest
 
 import pycaffe.cli
 from tests.net.nets import data, ip, layer
+from tests.solvers.runs import full_disk
 
 NET = (
     'name: "small" '
@@ -83,3 +84,7 @@ def test_what_cannot_be_carried_out(model: str, tmp_path: pathlib.Path, capsys: 
     assert "Give a name that ends in .png, .svg" in capsys.readouterr().err
     assert draw("none.prototxt", tmp_path / "a.png") == 2
     assert "Could not open file none.prototxt" in capsys.readouterr().err
+    with full_disk(100):
+        assert draw(model, tmp_path / "a.raw") == 1
+    assert f"too large: '{tmp_path / 'a.raw'}'" in capsys.readouterr().err
+    assert not (tmp_path / "a.raw").exists()

@@ -17,6 +17,7 @@ from pycaffe.data.open_database import LEVELDB, LMDB
 from pycaffe.errors import DataError, InputError, MissingExtra
 from pycaffe.proto import schema
 from tests.layers.case import build
+from tests.solvers.runs import full_disk
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), np.uint8)  # (N, C, H, W)
 BACKENDS = {"lmdb": LMDB, "leveldb": LEVELDB}
@@ -51,6 +52,15 @@ def test_images_of_a_generator_and_encoded_ones_reach_a_data_layer(
     net = build('layer { name: "l" type: "Data" top: "d" data_param { source: "db" backend: LMDB batch_size: 5 } }')
     net.forward()
     np.testing.assert_array_equal(net.blobs["d"].data, IMAGES)
+
+
+def test_a_full_disk_leaves_no_database(tmp_path: Path) -> None:
+    with (
+        full_disk(20_000),
+        pytest.raises(DataError, match=r"mdb_txn_commit: .*\(LMDB calls it so when the disk is full"),
+    ):
+        write_database(tmp_path / "db", np.zeros((9, 3, 40, 50), np.uint8))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_database_larger_than_the_first_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from pycaffe.proto.replace_file import replacing
+from tests.solvers.runs import full_disk
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -36,3 +37,11 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path: pathlib.Path) 
     with pytest.raises(FileNotFoundError) as error:
         write(path, "new")
     assert str(error.value) == f"[Errno 2] No such file or directory: '{path}'"
+
+
+def test_on_a_full_disk_too(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "file"
+    with full_disk(300), pytest.raises(OSError) as error:
+        write(path, 1000 * "new")
+    assert str(error.value).endswith(f"File too large: '{path}'")
+    assert os.listdir(tmp_path) == []

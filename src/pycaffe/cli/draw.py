@@ -24,16 +24,20 @@ def command(model: str | None, rankdir: str, phase: str, display_lrm: bool, name
 
     Old prototxts are drawn as the net that they are upgraded to.
     """
-    from caffe.draw import draw_net_to_file
+    from caffe.draw import draw_net
     from pycaffe.net import TEST, TRAIN
     from pycaffe.proto.prototxt import read_net
+    from pycaffe.proto.replace_file import replacing
 
     *first, out = names
     if len(first) + (model is not None) != 1:
         raise click.UsageError("Give the net once, and then the file to draw to: caffe draw --model PROTOTXT OUT.")
-    if os.path.splitext(out)[1][1:] not in FORMATS:
+    ending = os.path.splitext(out)[1][1:]
+    if ending not in FORMATS:
         raise click.UsageError(f"Cannot draw to {out!r}. Give a name that ends in .{', .'.join(FORMATS)}.")
     net = read_net(model if model is not None else first[0])
     numbers = {"TRAIN": TRAIN, "TEST": TEST, "ALL": None}
-    draw_net_to_file(net, out, rankdir, numbers[phase], display_lrm)
+    picture = draw_net(net, rankdir, ending, numbers[phase], display_lrm)
+    with replacing(out) as temporary, open(temporary, "xb") as file:
+        file.write(picture)
     click.echo(f"Wrote {out}.")

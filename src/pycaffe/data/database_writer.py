@@ -77,8 +77,14 @@ class DatabaseWriter:
         try:
             self._files.write(self._pending)
         except self._files.errors as error:
-            raise DataError(f"Could not write the database {self.path!r}: {error}.") from error
+            raise self._failure(error) from error
         self._pending = []
+
+    def _failure(self, error: Exception) -> DataError:
+        reason = str(error)
+        if "Input/output error" in reason:
+            reason += " (LMDB calls it so when the disk is full, too)"
+        return DataError(f"Could not write the database {self.path!r}: {reason}.")
 
     def __enter__(self) -> DatabaseWriter:
         return self
@@ -95,7 +101,7 @@ class DatabaseWriter:
             if kind is None:
                 os.rename(self._temporary, os.path.abspath(self.path))
         except self._files.errors as failure:
-            raise DataError(f"Could not write the database {self.path!r}: {failure}.") from failure
+            raise self._failure(failure) from failure
         finally:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

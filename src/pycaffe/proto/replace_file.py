@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         yield temporary
         os.replace(temporary, target)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename == temporary:
+        if isinstance(error, OSError) and error.filename in (None, temporary):  # None: in write
             error.filename = os.fspath(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

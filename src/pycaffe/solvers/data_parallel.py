@@ -68,6 +68,9 @@ class NCCL:
         uid: what `new_uid` gave to all processes of the run; None for the group of torch.distributed that this process
             has joined already.
 
+    Attributes:
+        bytes_reduced: of the gradients that this process has given to be averaged; as many came back.
+
     Raises:
         SolverError: the others do not come.
         InputError: there is another NCCL in this process, `uid` is none, or the group has another size.
@@ -80,6 +83,7 @@ class NCCL:
         self._shares = len(self._parameters) < len(everything)
         self._layer_wise = bool(solver.param.layer_wise_reduce)
         self._iter_size = int(solver.param.iter_size)
+        self.bytes_reduced = 0
         self._calls: dict[int, int] = {}
         self._under_way: list[tuple[Any, Tensor, FloatArray]] = []
         self._device = solver.net._device or devices.default_device()
@@ -168,6 +172,7 @@ class NCCL:
             return
         diffs = [_flat_diff(parameter) for parameter in self._parameters]
         flat = self._packed(diffs)
+        self.bytes_reduced += flat.nbytes
         self._reached(lambda: torch.distributed.all_reduce(flat))
         _unpack(flat.mul_(1 / parallel.solver_count()), diffs)
 
@@ -190,6 +195,7 @@ class NCCL:
 
     def _send(self, diff: FloatArray) -> None:
         tensor = torch.from_numpy(diff).to(self._device)
+        self.bytes_reduced += tensor.nbytes
         work = self._reached(lambda: torch.distributed.all_reduce(tensor, async_op=True))
         self._under_way.append((work, tensor, diff))
 

@@ -14,6 +14,7 @@ import pytest
 from pycaffe.cluster.connection import Connection
 from pycaffe.cluster.training.allreduce import train_allreduce
 from pycaffe.cluster.training.control import RunControl
+from pycaffe.cluster.training.run import Run
 from pycaffe.errors import DataError, InputError
 from pycaffe.solvers import get_solver
 from tests.net.nets import ip, layer
@@ -67,6 +68,21 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any], rtol: float = 1
         np.testing.assert_allclose(found[name], expected[name], rtol=rtol, atol=atol, err_msg=name)
 
 
+def check_trace(run: Run) -> None:
+    """Of 240 steps with a death on the way: those of each attempt in order, and the bytes of all that are in it."""
+    attempts = [[event for event in run.trace if event.generation == generation] for generation in range(2)]
+    assert sum(map(len, attempts)) == len(run.trace)
+    assert {(event.kind, event.worker, event.batches) for event in run.trace} == {("reduce", 0, ())}
+    for events in attempts:
+        assert [event.clock for event in events] == list(range(len(events)))
+    resumed = STEPS - len(attempts[1])  # at the last snapshot of the first attempt
+    assert 60 <= resumed <= len(attempts[0])
+    assert resumed % 60 == 0
+    assert [event.time for event in run.trace] == sorted(event.time for event in run.trace)
+    parameters = sum(array.nbytes for arrays in run.params.values() for array in arrays)
+    assert run.bytes_pushed == run.bytes_pulled == 2 * parameters * len(run.trace)
+
+
 def children_with(name: str) -> list[int]:
     """The processes of Ray Train's workers."""
     found = []
@@ -101,6 +117,7 @@ def test_two_workers_are_one_process_and_survive_a_death(
     assert run.restarts == 1
     assert len(run.losses) == STEPS
     assert_same(values_of(run.params), expected)
+    check_trace(run)
     assert [os.path.basename(path) for path in run.snapshots][-1] == "two_iter_240.solverstate"
     lines = [record.getMessage() for record in caplog.records if record.name == "pycaffe.solver"]
     assert any(line.startswith("Iteration 80 (") and ", loss = " in line for line in lines)

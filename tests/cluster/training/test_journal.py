@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pycaffe.cluster.training.journal import Journal, Report
+from pycaffe.cluster.training.run import TraceEvent
 from pycaffe.errors import DataError, SolverError
 
 
@@ -10,9 +11,12 @@ def test_reports_add_up_until_they_are_taken() -> None:
     journal = Journal("")
     attempt, snapshot = journal.begin(2)
     assert (attempt, snapshot) == (1, "")
-    journal.report(1, Report(records=[{"msg": "a"}], losses=[(0, 2.5)]))
-    journal.report(1, Report(losses=[(1, 2.25)], snapshots=["x_iter_2.solverstate"]))
-    taken = Report([{"msg": "a"}], [(0, 2.5), (1, 2.25)], ["x_iter_2.solverstate"])
+    events = [TraceEvent("reduce", 0, 0, clock, 10.0 + clock) for clock in range(2)]
+    journal.report(1, Report(records=[{"msg": "a"}], losses=[(0, 2.5)], trace=events[:1], bytes_reduced=48))
+    journal.report(
+        1, Report(losses=[(1, 2.25)], snapshots=["x_iter_2.solverstate"], trace=events[1:], bytes_reduced=32)
+    )
+    taken = Report([{"msg": "a"}], [(0, 2.5), (1, 2.25)], ["x_iter_2.solverstate"], events, 80)
     assert journal.take() == (1, 2, taken)
     assert journal.take() == (1, 2, Report())
 

@@ -133,7 +133,7 @@ class _Follower:
         self._control = control
         self._attempts = 0
         self._losses: dict[int, float] = {}
-        self._snapshots: list[str] = []
+        self._run = Run(iter=0)
         self._outcome: tuple[dict[str, list[Any]], int] | None = None
 
     def follow(self, trainer: Any) -> Run:
@@ -168,18 +168,15 @@ class _Follower:
             raise failure
         if errors or self._outcome is None:
             raise self._given_up(errors)
-        params, iteration = self._outcome
-        return Run(
-            iter=iteration,
-            losses=[self._losses[number] for number in sorted(self._losses)],
-            params=params,
-            restarts=max(self._attempts - 1, 0),
-            snapshots=self._snapshots,
-        )
+        self._run.params, self._run.iter = self._outcome
+        self._run.losses = [self._losses[number] for number in sorted(self._losses)]
+        self._run.restarts = max(self._attempts - 1, 0)
+        return self._run
 
     def _given_up(self, errors: list[BaseException]) -> SolverError:
         """The error for a run that Ray Train gave up."""
-        last = f" Go on from the last snapshot, {self._snapshots[-1]!r}." if self._snapshots else ""
+        snapshots = self._run.snapshots
+        last = f" Go on from the last snapshot, {snapshots[-1]!r}." if snapshots else ""
         failures: dict[int, BaseException] = getattr(errors[0], "worker_failures", {}) if errors else {}
         reasons = [f"worker {rank}: {_first_line(reason)}" for rank, reason in sorted(failures.items())]
         reason = "; ".join(reasons or [_first_line(reason) for reason in errors] or ["no reason is known"])
@@ -195,7 +192,7 @@ class _Follower:
             logger.warning(
                 "A worker died, or the cluster has room for another number. %d were started anew, from %s.",
                 workers,
-                self._snapshots[-1] if self._snapshots else "where the run began",
+                self._run.snapshots[-1] if self._run.snapshots else "where the run began",
             )
         self._attempts = attempts
         self._tell(report)
@@ -210,7 +207,10 @@ class _Follower:
             self._losses[iteration] = loss
             if self._on_progress is not None:
                 self._on_progress(iteration, loss)
-        self._snapshots += report.snapshots
+        self._run.snapshots += report.snapshots
+        self._run.add_to_trace(*report.trace)
+        self._run.bytes_pushed += report.bytes_reduced
+        self._run.bytes_pulled += report.bytes_reduced
         self._outcome = report.outcome or self._outcome
 
     # -- what a RunControl passes on

@@ -10,10 +10,12 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from pycaffe import parallel
 from pycaffe.cluster.training.journal import Report
+from pycaffe.cluster.training.run import TraceEvent
 from pycaffe.errors import CaffeError, SolversLost
 from pycaffe.layers._torch import torch
 from pycaffe.proto.schema import SolverParameter
@@ -91,7 +93,7 @@ def _solve(job: AllReduceJob) -> None:
         if reporter is None:
             solver.step(solver.param.max_iter - solver.iter)
         else:
-            reporter.watch(solver)
+            reporter.watch(solver, nccl)
             solver.solve()
             reporter.finish(solver)
     finally:
@@ -121,6 +123,7 @@ class _Reporter(logging.Handler):
         self._journal = journal
         self._attempt, self.snapshot = ray.get(journal.begin.remote(parallel.solver_count()))
         self._report = Report()
+        self._reduced = 0  # bytes that are in a report
         self._sent = time.monotonic()
         self._answers: deque[Any] = deque()
         self._asked: deque[int] = deque()
@@ -133,11 +136,15 @@ class _Reporter(logging.Handler):
         values = {name: getattr(record, name) for name in names if hasattr(record, name)}
         self._report.records.append({**values, "msg": record.getMessage(), "args": ()})
 
-    def watch(self, solver: Solver) -> None:
-        """Reports the solver's losses and snapshots from now on."""
+    def watch(self, solver: Solver, nccl: NCCL) -> None:
+        """Reports the solver's losses and snapshots from now on, and what is averaged."""
+        clocks = count()
 
         def note_loss() -> None:
             self._report.losses.append((solver.iter, solver.loss))
+            self._report.trace.append(TraceEvent("reduce", self._attempt - 1, 0, next(clocks), time.time()))
+            self._report.bytes_reduced += (nccl.bytes_reduced - self._reduced) * parallel.solver_count()
+            self._reduced = nccl.bytes_reduced
 
         def note_snapshot() -> None:
             self._note_snapshot(solver)

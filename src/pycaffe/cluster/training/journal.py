@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pycaffe.cluster.training.run import TraceEvent
 from pycaffe.errors import CaffeError
 
 __all__ = ["Journal", "Report"]
@@ -24,6 +25,8 @@ class Report:
     Attributes:
         records: log records, as `logging.makeLogRecord` takes them.
         losses: (iteration, its loss), in order.
+        trace: when each iteration's gradients were averaged.
+        bytes_reduced: of gradients, of all workers together.
         snapshots: the names of solver states that were written.
         outcome: parameters by layer and the iteration that was reached, at the end.
     """
@@ -31,6 +34,8 @@ class Report:
     records: list[dict[str, Any]] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
+    trace: list[TraceEvent] = field(default_factory=list)
+    bytes_reduced: int = 0
     outcome: tuple[dict[str, list[Any]], int] | None = None
 
     def add(self, other: Report) -> None:
@@ -38,10 +43,12 @@ class Report:
         self.records += other.records
         self.losses += other.losses
         self.snapshots += other.snapshots
+        self.trace += other.trace
+        self.bytes_reduced += other.bytes_reduced
         self.outcome = other.outcome or self.outcome
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.losses or self.snapshots or self.outcome)
+        return bool(self.records or self.losses or self.snapshots or self.trace or self.outcome)
 
 
 class Journal:

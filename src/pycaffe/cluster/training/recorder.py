@@ -14,8 +14,6 @@ from pycaffe.cluster.training.worker_solver import StepReport
 
 __all__ = ["Recorder", "first_batch"]
 
-TRACE_EVENTS = 1 << 19  # at least so many are kept, the latest; a hundred bytes each
-
 logger = logging.getLogger("pycaffe.cluster")
 
 
@@ -56,10 +54,9 @@ class Recorder:
         """Takes a worker's report of a step."""
         run, traffic = self.run, report.traffic
         who = (report.generation, report.rank, report.clock)
-        if len(run.trace) >= 2 * TRACE_EVENTS:
-            del run.trace[:TRACE_EVENTS]
-        run.trace.append(TraceEvent("pull", *who, report.pulled_at))
-        run.trace.append(TraceEvent("push", *who, report.pushed_at, report.batches))
+        run.add_to_trace(
+            TraceEvent("pull", *who, report.pulled_at), TraceEvent("push", *who, report.pushed_at, report.batches)
+        )
         run.bytes_pushed += traffic.pushed
         run.bytes_pulled += traffic.pulled
         if traffic.refused:

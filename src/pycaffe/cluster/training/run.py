@@ -9,18 +9,20 @@ from pycaffe.cluster.protocol.assignment import CountedSteps
 
 __all__ = ["Run", "TraceEvent"]
 
+TRACE_EVENTS = 1 << 19  # at least so many are kept, the latest; a hundred bytes each
+
 
 @dataclass(frozen=True)
 class TraceEvent:
-    """One worker had all values for a step, or sent its gradients.
+    """One worker had all values for a step, or sent its gradients; or all workers have the mean of theirs.
 
     Attributes:
-        kind: "pull" or "push".
-        generation: of the run; clocks of one are comparable.
-        worker: the rank.
+        kind: "pull" or "push"; of an all-reduce "reduce".
+        generation: of the run; clocks of one are comparable. Of an all-reduce: how often its workers were started anew.
+        worker: the rank; of an all-reduce 0, which tells for all.
         clock: the step within the generation's run of clocks.
         time: seconds since the epoch, by the worker's clock: of a pull when the last value came, of a push when the
-            first gradient was about to be sent.
+            first gradient was about to be sent, of an all-reduce when the mean had come.
         batches: of a push: the numbers of the batches that it comes from, counted from the run's begin.
     """
 
@@ -38,13 +40,15 @@ class Run:
 
     Attributes:
         iter: the iteration that was reached.
-        losses: by iteration, from the run's begin: the mean over the workers.
+        losses: by iteration, from the run's begin: the mean over the workers; of an all-reduce that of rank 0.
         params: by layer name, the arrays of its parameters.
-        trace: every pull and push that a worker came to tell of; of a long run the last half million at least.
+        trace: every pull and push, of an all-reduce every mean, that a worker came to tell of; of a long run the last
+            half million at least.
         counted: of parameter servers: the steps whose gradients are in `params`, as the servers counted them. It has
             the last steps of a worker that died before it told of them, none that going back to a checkpoint undid, and
             those that were refused.
-        bytes_pushed, bytes_pulled: payload, of all workers together.
+        bytes_pushed, bytes_pulled: payload, of all workers together; of an all-reduce the gradients that workers gave,
+            and their means, which are as long. What a ring of W workers sends for it is (W - 1) / W of their sum.
         restarts: how many processes were started in place of dead ones.
         snapshots: the solver states that were written, in order.
         refused: by rank, how many of its gradients were not finite and therefore not taken.
@@ -60,6 +64,12 @@ class Run:
     snapshots: list[str] = field(default_factory=list)
     refused: dict[int, int] = field(default_factory=dict)
     counted: tuple[CountedSteps, ...] = ()
+
+    def add_to_trace(self, *events: TraceEvent) -> None:
+        """Takes what happened next, and forgets the oldest of a long run."""
+        if len(self.trace) >= 2 * TRACE_EVENTS:
+            del self.trace[:TRACE_EVENTS]
+        self.trace += events
 
     @property
     def batches(self) -> list[int]:

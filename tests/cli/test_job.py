@@ -16,7 +16,7 @@ import pytest
 
 from pycaffe import TEST, Net, cli, devices
 from pycaffe.cli import _job
-from tests.cli.case import command, records, run, start, write_images, write_png
+from tests.cli.case import command, records, run, run_here, start, write_images, write_png
 
 
 class Held:
@@ -142,7 +142,9 @@ def limited(size: int) -> Any:
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "npz", "parquet"])
-def test_a_full_disk_leaves_a_file_that_resumes(small: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
+def test_a_full_disk_leaves_a_file_that_resumes(
+    small: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
     images, out = write_images(tmp_path / "images", 20), tmp_path / f"out.{suffix}"
     full = run("classify", small, "--out", out, images, preexec_fn=limited(1500))
     assert full.returncode == 1
@@ -152,16 +154,18 @@ def test_a_full_disk_leaves_a_file_that_resumes(small: tuple[str, str], tmp_path
         assert 0 < len(records(out.read_text(encoding="ascii"))) < 20
     else:
         assert not out.exists() or suffix == "csv"
-    done = run("classify", small, "--resume", "--out", out, images)
+    done = run_here(capsys, "classify", small, "--resume", "--out", out, images)
     assert done.returncode == 0, done.stderr
     assert "there already" in done.stderr
     whole = tmp_path / f"whole.{suffix}"
-    assert run("classify", small, "--out", whole, images).returncode == 0
+    assert run_here(capsys, "classify", small, "--out", whole, images).returncode == 0
     assert same_records(out, whole)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_a_disk_that_is_full_at_the_very_end(small: tuple[str, str], tmp_path: pathlib.Path, suffix: str) -> None:
+def test_a_disk_that_is_full_at_the_very_end(
+    small: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
     """The journal fits and what is made of it does not: nothing is lost, and nothing half is there."""
     images, out = write_images(tmp_path / "images", 3), tmp_path / f"out.{suffix}"
     full = run("extract", small, "--blobs", "score", "--out", out, images, preexec_fn=limited(600))
@@ -169,7 +173,7 @@ def test_a_disk_that_is_full_at_the_very_end(small: tuple[str, str], tmp_path: p
     assert "File too large" in full.stderr
     assert "Traceback" not in full.stderr
     assert sorted(os.listdir(tmp_path)) == ["images", f"{out.name}.job", f"{out.name}.partial"]
-    done = run("extract", small, "--blobs", "score", "--out", out, "--resume", images)
+    done = run_here(capsys, "extract", small, "--blobs", "score", "--out", out, "--resume", images)
     assert done.returncode == 0
     assert "there already      3\nimages             0" in done.stderr
     assert out.exists()
@@ -205,26 +209,30 @@ def test_archives_go_to_standard_output_too(net: tuple[str, str], tmp_path: path
         assert file.read(4) == b"PK\x03\x04"
 
 
-def test_what_a_failure_is(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_what_a_failure_is(net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = [write_png(tmp_path / f"{index}.png") for index in range(40)]
     words = [tmp_path / "missing.png", *images]
     for on_error, whole in (("record", True), ("skip", True), ("stop", False)):
         out = tmp_path / f"{on_error}.jsonl"
-        done = run("classify", net, "--on-error", on_error, "--out", out, *words)
+        done = run_here(capsys, "classify", net, "--on-error", on_error, "--out", out, *words)
         assert done.returncode == 1, done.stderr
         written = {record["path"]: record for record in records(out.read_text(encoding="ascii"))}
         assert (str(tmp_path / "missing.png") in written) == (on_error != "skip")
         assert ({*images} <= {*written}) == whole
         assert "failures           1" in done.stderr
     write_png(tmp_path / "missing.png")
-    done = run("classify", net, "--resume", "--out", tmp_path / "stop.jsonl", *words)
+    done = run_here(capsys, "classify", net, "--resume", "--out", tmp_path / "stop.jsonl", *words)
     assert done.returncode == 0, done.stderr
     assert len(records((tmp_path / "stop.jsonl").read_text(encoding="ascii"))) == 41
 
 
-def test_a_report_beside_the_records(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_a_report_beside_the_records(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images, page = write_images(tmp_path / "images", 5), tmp_path / "report.html"
-    done = run("classify", net, "--report", page, "--out", tmp_path / "o.csv", images, tmp_path / "missing.png")
+    done = run_here(
+        capsys, "classify", net, "--report", page, "--out", tmp_path / "o.csv", images, tmp_path / "missing.png"
+    )
     assert done.returncode == 1, done.stderr
     text = page.read_text(encoding="utf-8")
     assert text.count("<figure ") == 5
@@ -246,22 +254,26 @@ def same_records(first: pathlib.Path, second: pathlib.Path) -> bool:
         return all(np.array_equal(one[key][orders[0]], other[key][orders[1]]) for key in ("path", "index", "score"))
 
 
-def test_the_same_images_under_other_names_of_a_job(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_the_same_images_under_other_names_of_a_job(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A copied model is the same job: contents count, not names."""
     copies = tuple(str(shutil.copy(name, tmp_path)) for name in net)
     images, out = write_images(tmp_path / "images", 3), tmp_path / "out.jsonl"
-    assert run("classify", net, "--out", out, images).returncode == 0
-    done = run("classify", (copies[0], copies[1]), "--resume", "--out", out, images)
+    assert run_here(capsys, "classify", net, "--out", out, images).returncode == 0
+    done = run_here(capsys, "classify", (copies[0], copies[1]), "--resume", "--out", out, images)
     assert "there already      3\nimages             0" in done.stderr
     assert done.returncode == 0
 
 
-def test_an_image_that_hangs_is_given_up(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_an_image_that_hangs_is_given_up(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     never = tmp_path / "never.png"
     os.mkfifo(never)
     out = tmp_path / "out.jsonl"
     words = ["--item-timeout", 0.5, "--retries", 0, "--out", out, never, write_images(tmp_path / "images", 20)]
-    done = run("classify", net, *words)
+    done = run_here(capsys, "classify", net, *words)
     assert done.returncode == 1, done.stderr
     written = {record["path"]: record for record in records(out.read_text(encoding="ascii"))}
     assert len(written) == 21

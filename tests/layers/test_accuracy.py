@@ -72,13 +72,16 @@ def test_wrong_shapes() -> None:
         build(TEXT.format(top="", param=""), (2, 5, 3, 4), (2, 3, 3))
 
 
-def test_a_label_outside_the_classes() -> None:
-    net = build(TEXT.format(top="", param="ignore_label: 9"), (2, 5), (2,), engine="torch")
+@pytest.mark.parametrize("engine", ["torch", None])
+def test_a_label_outside_the_classes(engine: str | None) -> None:
+    net = build(TEXT.format(top="", param="ignore_label: 9"), (2, 5), (2,), engine=engine)
     net.blobs["b1"].data[...] = [9, 5]
     with pytest.raises(
         InputError, match=r"Label 5 is out of range: labels must be in 0 .. 4, or be the ignore_label 9"
     ):
         net.forward()
+    net.blobs["b1"].data[...], net.blobs["b0"].data[:, 0] = [9, 0], 1
+    assert net.forward()["acc"] == 1
 
 
 def test_has_no_backward() -> None:

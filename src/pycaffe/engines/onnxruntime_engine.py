@@ -75,6 +75,7 @@ class OnnxRuntimeEngine:
 
     Attributes:
         overwritten: what blobs held before a run worked on them in place; backward needs it.
+        by_layer: runs the layers from one to another in some other way, whose errors are the layers' own; None: no way.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class OnnxRuntimeEngine:
         self.device = device
         self.threads = threads
         self.overwritten = OverwrittenValues()
+        self.by_layer: Callable[[int, int], object] | None = None
         self._other_sessions = create
         self._kept_at_fork = False
         self._always_out: frozenset[int] = frozenset()
@@ -321,8 +323,22 @@ class OnnxRuntimeEngine:
                 raise
             named = re.search(r"Name:'([^']*)'", str(error))
             layer = named.group(1).rpartition("/")[0] if named else ""
-            where = next((f" In {n.where}, layer {layer!r}." for n in self.graph.nodes if n.name == layer), "")
+            index = next((i for i, node in enumerate(self.graph.nodes) if node.name == layer), None)
+            if index is not None:
+                self._let_layers_say(compiled.lowered.start, index)
+            where = "" if index is None else f" In {self.graph.nodes[index].where}, layer {layer!r}."
             raise InputError(f"A value is outside of what the layer takes: {error}.{where}") from error
+
+    def _let_layers_say(self, start: int, end: int) -> None:
+        """Raises what the layers themselves find wrong: a label, say, where onnxruntime speaks of an index tensor."""
+        if self.by_layer is None or self._kept_at_fork:  # a worker of a pool does without torch
+            return
+        try:
+            self.by_layer(start, end)
+        except InputError:
+            raise
+        except (IndexError, RuntimeError):  # there is no torch, or it says as little as the session
+            return
 
     def forget(self) -> None:
         """Drops all sessions."""

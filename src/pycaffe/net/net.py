@@ -14,6 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,8 @@ class Net(BatchedNet):
         if device not in self._engines:
             create = session_maker(self._engine, self._precision, self._calibration)
             compiled = OnnxRuntimeEngine(self._graph, device, self._threads, create)
-            self._engines[device] = (compiled, TorchEngine(self._graph, device, compiled.overwritten))
+            self._engines[device] = pair = compiled, TorchEngine(self._graph, device, compiled.overwritten)
+            compiled.by_layer = None if self._engine else partial(pair[1].run, record=False)
         return self._engines[device]
 
     def prepare_to_fork(self, extent: int, outputs: Iterable[str]) -> None:

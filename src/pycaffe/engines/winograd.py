@@ -1,110 +1,270 @@
-"""Computes large 3×3 convolutions with a quarter of the multiplications: Winograd's F(4×4, 3×3).
+"""Computes convolutions with half of the multiplications: Winograd's algorithm along the height.
 
-A tile of 4×4 outputs y depends on 6×6 inputs d, tiles overlapping by 2. With the matrices of Lavin and Gray (Fast
-Algorithms for Convolutional Neural Networks, 2015):
+A few rows of outputs y depend on the rows of inputs d that their taps w reach. For m outputs and r taps, n = m + r - 1:
 
-    y = Aᵀ [ sum over input channels of (G w Gᵀ) ⊙ (Bᵀ d B) ] A
+    y = Aᵀ [ sum over input channels of (G w) * (Bᵀ d) ]      G: (n, r), Bᵀ: (n, n), Aᵀ: (m, n)
 
-In ONNX: Bᵀ from both sides as depthwise convolutions of stride 4, one for each row and column of the 6×6; 36 1×1
-convolutions of all tiles, the channels summed; Aᵀ ⊗ Aᵀ as one product; DepthToSpace puts the tiles side by side. Every
-step but the convolutions moves memory, so it pays only where the channels are many and the tiles not too many: see
-`pays`. Where tiles do not, rows may: `pycaffe.engines.winograd_rows`.
+where * is a convolution along the width: n of them with one row of taps, for m with r (Lavin and Gray, Fast Algorithms
+for Convolutional Neural Networks, 2015, in one direction). m = 4: 6 rows in place of 12 where r = 3, 8 of 20 where 5.
+
+In ONNX: Bᵀ as n depthwise convolutions of stride m, all n products as one convolution in groups, Aᵀ as a product of
+matrices. All of it, and activations and poolings between such convolutions, stay in onnxruntime's blocked layout
+(`pycaffe.engines.blocked_layout`): the m rows come to their places as long pieces, and nothing is reordered between.
+Tiles, in both directions, save half of the multiplications again, but single pixels have to be put in place, and at
+batch 1 their weights, four times the memory, take longer to read than to multiply. They were slower in VGG-16.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from pycaffe.blob import FloatArray
+from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight
 from pycaffe.engines.fold_batch_norm import Values, drop_unused
-from pycaffe.engines.winograd_graph import KERNEL, OUTPUT, TILE, WINDOW, WinogradGraph
-from pycaffe.engines.winograd_rows import in_rows, rows_pay
 
-__all__ = ["pays", "use_winograd"]
+__all__ = ["Convolution", "pays", "use_winograd", "winograd_matrices"]
 
-ATTRIBUTES = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1], "group": 1}
+TILE = 4  # rows of outputs
+TAPS = (3, 5)  # along the height, that there are points for
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+# Multiplications that must be saved for each access to memory: reading and writing rows, products, outputs, weights.
+SAVED, SAVED_IN_CACHE = 45, 20
+IN_CACHE = 1 << 19  # numbers; 2 MB, the second level of two cores
+ONE = 1  # the place of the point 1: what is added to its product reaches all outputs with the factor 1
+BLOCKED = ("MaxPool", "Relu")  # also computed in the blocked layout, after a convolution that was
 
 
-def pays(channels: int, outputs: int, height: int, width: int) -> bool:
-    """Whether a 3×3 convolution of this shape is faster by Winograd's algorithm.
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of stride 1 that keeps height and width; channels and outputs are those of a group.
 
-    Measured on a Xeon with AVX-512, 2 threads, onnxruntime's Conv against this, in medians: 512 channels at 28×28 1.76
-    times as fast at batch 1 and 1.56 at batch 8. Less than 1.2 times at 56×56×256 and 14×14×512; slower at 112×112×128
-    (0.90), 224×224×64 (0.57), 28×28×256 (0.89) and 28×28×128 (0.83), where the tiles outweigh the products.
-    VGG-16 gained 7 % at batch 1 and 12 % at batch 8, with products by MatMul; 1×1 convolutions gave 1 % and 9 % more
-    (medians of ratios of runs side by side).
+    The batch is 0 where its extent is open.
     """
-    return (
-        _many_channels(channels, outputs) and outputs >= 512 and min(height, width) >= 24 and max(height, width) <= 40
-    )
+
+    batch: int
+    group: int
+    outputs: int
+    channels: int
+    taps: tuple[int, int]
+    height: int
+    width: int
 
 
-def _many_channels(channels: int, outputs: int) -> bool:
-    """Whether there are extents that could pay: else none need be inferred."""
-    return channels >= 256 and channels % 16 == 0 and outputs >= 256  # 16: onnxruntime's blocks of channels
+def pays(c: Convolution) -> bool:
+    """Whether a convolution is faster by Winograd's algorithm: it saves enough multiplications for what it moves.
+
+    The bounds are from whole nets on a Xeon with AVX-512, 2 threads, nets with and without side by side, medians of
+    ratios, while other work took a part of both cores. CaffeNet at batch 1 gained 1 to 5 % with its 5×5 alone and 3 to
+    12 % with the 3×3 at 13×13, too; at batch 8 1 to 28 %. VGG-16 gained 9 to 22 % at batch 1 and 10 % at batch 8 over
+    what was here before: rows in the plain layout, tiles at 28×28. Outside of the cache a bound of 35 or 30 gained
+    nothing there and lost 5 % of ResNet-50 at batch 8.
+    """
+    tiles, window = -(-c.height // TILE), TILE + c.taps[0] - 1
+    inputs, outputs, weights = c.group * c.channels, c.group * c.outputs, c.group * c.outputs * c.channels * c.taps[1]
+    saved = weights * c.width * (c.taps[0] * c.height - window * tiles)
+    rows = window * tiles * c.width
+    moved = inputs * rows * 4 + outputs * rows * 2 + outputs * c.height * c.width * 5 + weights * (window - c.taps[0])
+    in_cache = 0 < c.batch * (inputs + outputs) * rows <= IN_CACHE
+    return saved >= (SAVED_IN_CACHE if in_cache else SAVED) * moved
+
+
+def winograd_matrices(outputs: int, taps: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Bᵀ, G and Aᵀ: polynomials multiplied by their values at `POINTS` and at infinity (Toom and Cook)."""
+    window = outputs + taps - 1
+
+    def powers(count: int) -> npt.NDArray[np.float64]:
+        rows = [[point**power for power in range(count)] for point in POINTS[: window - 1]]
+        return np.array([*rows, [0.0] * (count - 1) + [1.0]])
+
+    inputs, kernel = np.linalg.inv(powers(window)).T, powers(taps)
+    scale = np.array([row[np.flatnonzero(abs(row) > 1e-9)[-1]] for row in inputs]).reshape(-1, 1)
+    return tuple(matrix.astype(np.float32) for matrix in (inputs / scale, kernel * scale, powers(outputs).T))
 
 
 def use_winograd(model: Any, values: Values) -> None:
-    """Rewrites an ONNX model in place, for onnxruntime on a CPU. Results differ by rounding: 1e-5 of the largest.
+    """Rewrites an ONNX model in place, for onnxruntime on a CPU. Results differ by rounding: 1e-6 of the largest.
 
     Args:
         model: whose large initializers lie outside of it.
         values: makes those, by name; transformed weights come in, what nobody reads any more goes.
     """
-    from onnx import NodeProto
-
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in values}
-    extents = _extents(model, [node.input[0] for node in model.graph.node if _three_by_three(node, weights)])
-    graph = WinogradGraph(model, values)
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        _, height, width = extents.get(node.input[0], (0, 0, 0)) if node.input else (0, 0, 0)
-        shape = weights[node.input[1]] if _three_by_three(node, weights) else None
-        if shape is not None and pays(shape[1], shape[0], height, width):
-            nodes += _in_tiles(graph, node, shape, height, width)
-        elif shape is not None and rows_pay(shape[1], shape[0], height, width):
-            nodes += in_rows(graph, node, shape, height, width)
-        else:
-            nodes.append(NodeProto.FromString(node.SerializeToString()))
-    if len(nodes) != len(model.graph.node):
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
-        drop_unused(model, values)
-
-
-def _three_by_three(node: Any, weights: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a node is a convolution of stride 1 that keeps height and width, with many channels."""
     from onnx import helper
 
-    if node.op_type != "Conv" or weights.get(node.input[1], ())[2:] != (3, 3):
-        return False
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    outputs, channels = weights[node.input[1]][:2]
-    return {**ATTRIBUTES, "pads": None, **attributes} == ATTRIBUTES and _many_channels(channels, outputs)
+    chosen = _chosen(model, values)
+    if not chosen:
+        return
+    graph = _BlockedGraph(model, values)
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.output[0] in chosen:
+            graph.convolve(node, chosen[node.output[0]])
+        elif node.op_type in BLOCKED and node.input[0] in graph.channels and len(node.output) == 1:
+            graph.follow(node)
+        else:
+            graph.nodes.append(type(node).FromString(node.SerializeToString()))
+    del model.graph.node[:]
+    model.graph.node.extend(graph.nodes)
+    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    drop_unused(model, values)
 
 
-def _extents(model: Any, names: list[str]) -> dict[str, tuple[int, ...]]:
-    """Channels, height and width of values, as far as they can be inferred."""
+def _chosen(model: Any, values: Values) -> dict[str, Convolution]:
+    """The convolutions to rewrite, by the name of their output."""
     from onnx import shape_inference
 
-    if not names:
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in values}
+    nodes = [node for node in model.graph.node if node.op_type == "Conv" and _is_ordinary(node, weights)]
+    if not nodes or block_size() == 1:
         return {}
     graph = shape_inference.infer_shapes(model).graph
-    dims = {value.name: value.type.tensor_type.shape.dim for value in [*graph.value_info, *graph.input]}
-    return {name: tuple(dim.dim_value for dim in dims[name][1:]) for name in names if len(dims.get(name, ())) == 4}
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in [*graph.value_info, *graph.input]}
+    chosen = {}
+    for node in nodes:
+        extents = [dim.dim_value for dim in shapes.get(node.input[0], ())]
+        if len(extents) == 4 and all(extents[1:]):
+            outputs, channels, *taps = weights[node.input[1]]
+            batch, all_channels, height, width = extents
+            group = all_channels // channels
+            c = Convolution(batch, group, outputs // group, channels, (taps[0], taps[1]), height, width)
+            if c.channels % block_size() == 0 and c.outputs % block_size() == 0 and pays(c):
+                chosen[node.output[0]] = c
+    return chosen
 
 
-def _in_tiles(graph: WinogradGraph, node: Any, shape: tuple[int, ...], height: int, width: int) -> list[Any]:
-    """The nodes in place of a convolution with weights of a shape."""
-    graph.begin(node)
-    outputs, channels = shape[:2]
-    down, across = -(-height // TILE), -(-width // TILE)
-    rows = graph.transformed([node.input[0]], channels, 0, height)
-    tiles = graph.transformed(rows, channels, 1, width)
-    products = graph.products(tiles, node, shape, np.split(np.kron(KERNEL, KERNEL), WINDOW**2), ones=WINDOW + 1)
-    x = graph.reshape(graph.add("Concat", products, axis=1), [0, WINDOW**2, outputs * down * across])
-    x = graph.add("MatMul", [graph.constant("output", np.kron(OUTPUT, OUTPUT)), x])
-    x = graph.reshape(x, [0, TILE**2 * outputs, down, across])
-    x = graph.add("DepthToSpace", [x], blocksize=TILE, mode="DCR")
-    return graph.end(x, (TILE * down, TILE * across), (height, width))
+def _is_ordinary(node: Any, weights: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a convolution has stride 1, keeps height and width, and has as many taps as there are points for."""
+    from onnx import helper
+
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    taps = list(weights.get(node.input[1], ())[2:])
+    if len(taps) != 2 or taps[0] not in TAPS or taps[1] % 2 == 0:
+        return False
+    ordinary = {"kernel_shape": taps, "strides": [1, 1], "dilations": [1, 1], "pads": [size // 2 for size in taps] * 2}
+    attributes.pop("group", 1)
+    return {**ordinary, "pads": None, **attributes} == ordinary
+
+
+class _BlockedGraph:
+    """The nodes of the rewritten model.
+
+    Attributes:
+        channels: of the values that are computed in the blocked layout, by name.
+    """
+
+    def __init__(self, model: Any, values: Values) -> None:
+        self.nodes: list[Any] = []
+        self.channels: dict[str, int] = {}
+        self._blocked: dict[str, str] = {}  # the names of blocked values, by those of the plain ones
+        self._initializers = model.graph.initializer
+        self._constants: set[str] = set()
+        self._values = values
+
+    def convolve(self, node: Any, c: Convolution) -> None:
+        """Adds what computes a convolution; see the head of this file."""
+        self._prefix = f"{node.output[0]}/winograd"
+        inputs, kernel, output = winograd_matrices(TILE, c.taps[0])
+        down, row, pad = -(-c.height // TILE), c.width * block_size(), c.taps[1] // 2
+        windows = [self._rows(self._block(node.input[0]), c, line) for line in inputs]
+        x = self._add("Concat", windows, axis=1)
+        operands = [x, self._weight(node.input[1], c, kernel), *self._bias(node.input[2:], c, len(kernel))]
+        attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, pad, 0, pad], "group": len(kernel) * c.group}
+        x = self._add("Conv", operands, domain=DOMAIN, **attributes)
+        x = self._reshape(x, [0, len(kernel), -1])
+        x = self._add("MatMul", [self._constant(f"output{c.taps[0]}", output), x])
+        outputs = c.outputs * c.group
+        x = self._reshape(x, [0, TILE, outputs // block_size() * down, row])
+        x = self._add("Transpose", [x], perm=[0, 2, 1, 3])
+        if TILE * down > c.height:
+            x = self._reshape(x, [-1, TILE * down, row])
+            x = self._add("Slice", [x, *(self._integers([number]) for number in (0, c.height, 1))])
+        self._finish(node.output[0], self._reshape(x, [-1, outputs, c.height, c.width]), outputs)
+
+    def follow(self, node: Any) -> None:
+        """Adds a node that reads a blocked value."""
+        self._prefix = f"{node.output[0]}/winograd"
+        x = self._blocked[node.input[0]]
+        self._add(node.op_type, [x], domain=DOMAIN if node.op_type == "MaxPool" else "")
+        self.nodes[-1].attribute.extend(node.attribute)
+        self._finish(node.output[0], self.nodes[-1].output[0], self.channels[node.input[0]])
+
+    def _block(self, x: str) -> str:
+        """A value in the blocked layout."""
+        if x not in self._blocked:
+            self._blocked[x] = self._add("ReorderInput", [x], domain=DOMAIN)
+        return self._blocked[x]
+
+    def _finish(self, name: str, x: str, channels: int) -> None:
+        """Notes a blocked value, and makes the plain one, which may turn out not to be needed."""
+        self._blocked[name], self.channels[name] = x, channels
+        self._add("ReorderOutput", [x], domain=DOMAIN, channels=channels)
+        self.nodes[-1].output[0] = name
+
+    def _rows(self, x: str, c: Convolution, line: FloatArray) -> str:
+        """One line of Bᵀ along the height, which is padded, at each tile."""
+        channels, window, pad = c.group * c.channels, len(line), c.taps[0] // 2
+        after = TILE * -(-c.height // TILE) - c.height + pad
+        kernel = np.broadcast_to(line.reshape(1, 1, window, 1), (channels, 1, window, 1))
+        numbers = "_".join(f"{number:g}" for number in line)
+        weight = self._constant(f"input{numbers}-{channels}", blocked_weight(kernel, block_size()))
+        attributes = {"kernel_shape": [window, 1], "strides": [TILE, 1], "pads": [pad, 0, after, 0]}
+        return self._add("Conv", [x, weight], domain=DOMAIN, group=channels, **attributes)
+
+    def _weight(self, name: str, c: Convolution, kernel: FloatArray) -> str:
+        """The weights of all products: G times the columns of taps."""
+        from onnx import TensorProto
+
+        transformed = f"{self._prefix}/weight"
+        dims = (len(kernel) * c.group * c.outputs, c.channels, 1, c.taps[1])
+        self._values[transformed] = functools.partial(_transformed_weight, self._values[name], kernel, block_size())
+        tensor = TensorProto(name=transformed, data_type=TensorProto.FLOAT, dims=dims)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="memory")
+        self._initializers.append(tensor)
+        return transformed
+
+    def _bias(self, bias: list[str], c: Convolution, products: int) -> list[str]:
+        """The bias for one product, 0 for the others; onnxruntime computes it once."""
+        if not bias:
+            return []
+        outputs = c.outputs * c.group
+        zeros = [
+            self._constant(f"zeros{n * outputs}", np.zeros(n * outputs, np.float32)) for n in (ONE, products - ONE - 1)
+        ]
+        return [self._add("Concat", [zeros[0], bias[0], zeros[1]], axis=0)]
+
+    def _reshape(self, x: str, extents: list[int]) -> str:
+        return self._add("Reshape", [x, self._integers(extents)])
+
+    def _integers(self, numbers: list[int]) -> str:
+        return self._constant("x".join(map(str, numbers)), np.array(numbers, np.int64))
+
+    def _constant(self, name: str, array: Any) -> str:
+        """A small constant that all convolutions share."""
+        from onnx import numpy_helper
+
+        name = f"winograd:{name}"  # no slash: not a name of Lowering
+        if name not in self._constants:
+            self._constants.add(name)
+            self._initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def _add(self, op_type: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
+        """A node; returns its output."""
+        from onnx import helper
+
+        name = f"{self._prefix}/{op_type}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, inputs, [name], name, domain=domain, **attributes))
+        return name
+
+
+def _transformed_weight(make: Callable[[], FloatArray], kernel: FloatArray, block: int) -> FloatArray:
+    """G times the taps of weights (outputs, channels, taps, width), blocked, for one product after the other."""
+    weight = make()
+    rows = np.stack([blocked_weight(weight[:, :, row : row + 1], block) for row in range(weight.shape[2])])
+    products: FloatArray = np.tensordot(kernel, rows, 1)  # (products, outputs, channels, 1, width)
+    return products.reshape(-1, *products.shape[2:])

@@ -21,11 +21,13 @@ def features(net: tuple[str, str], path: str) -> dict[str, np.ndarray]:
     return {name: layers.blobs[name].data[0].copy() for name in ("data", "score")}
 
 
-def test_features_of_any_blobs_in_each_format(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_features_of_any_blobs_in_each_format(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = write_images(tmp_path / "images", 3)
     for suffix in ("jsonl", "parquet", "npz"):
         out = tmp_path / f"out.{suffix}"
-        done = run("extract", net, "--blobs", "score,data", "--mean", "1,2,3", "--out", out, images)
+        done = run_here(capsys, "extract", net, "--blobs", "score,data", "--mean", "1,2,3", "--out", out, images)
         assert done.returncode == 0, done.stderr
         if suffix == "jsonl":
             found = [(each["path"], each["blobs"]) for each in records(out.read_text(encoding="ascii"))]
@@ -43,21 +45,28 @@ def test_features_of_any_blobs_in_each_format(net: tuple[str, str], tmp_path: pa
             np.testing.assert_allclose(np.float32(blobs["score"]), expected["score"], rtol=1e-5)
 
 
-def test_a_field_for_each_value(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_a_field_for_each_value(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.csv"
-    assert run("extract", net, "--blobs", "score", "--out", out, write_png(tmp_path / "a.png")).returncode == 0
+    image = write_png(tmp_path / "a.png")
+    assert run_here(capsys, "extract", net, "--blobs", "score", "--out", out, image).returncode == 0
     header, line = out.read_text(encoding="utf-8").splitlines()
     assert header == '"path","score_0","score_1","score_2","score_3","score_4","score_5","score_6","error"'
     assert line.startswith(f'"{tmp_path}/a.png",')
     assert line.endswith(',""')
 
 
-def test_a_blob_without_a_batch_axis_is_taken_whole(net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_a_blob_without_a_batch_axis_is_taken_whole(
+    net: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     layer = (
         'layer { name: "r" type: "Reshape" bottom: "data" top: "r" reshape_param { shape { dim: 3 dim: 4 dim: 5 } } }'
     )
     model = write_net(tmp_path, (1, 3, 4, 5), layer)
-    done = run("extract", (model, net[1]), "--blobs", "r", "--out", tmp_path / "o.npz", write_png(tmp_path / "a.png"))
+    done = run_here(
+        capsys, "extract", (model, net[1]), "--blobs", "r", "--out", tmp_path / "o.npz", write_png(tmp_path / "a.png")
+    )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "o.npz") as arrays:
         assert arrays["r"].shape == (1, 3, 4, 5)

@@ -28,6 +28,7 @@ from pycaffe.layers._torch import Tensor, torch
 
 __all__ = ["SoftmaxWithLossLayer"]
 
+NO_LABEL = 2**62 + 1  # no label is this, since no float32 is
 LOG_SMALLEST = math.log(1.17549435e-38)  # FLT_MIN: the probability below which the original clips
 
 
@@ -45,12 +46,14 @@ class SoftmaxWithLossLayer(LossLayer):
     BATCH_SIZE. All w are 1, or with SegNet's `weight_by_label_freqs: true` one `class_weighting` a class; they do not
     change Z.
 
-    backward: w[label] * (p - onehot(label)) / Z, also where the loss is clipped; 0 where ignored. As in
+    The gradient is w[label] * (p - onehot(label)) / Z, also where the loss is clipped; 0 where ignored. As in
     softmax_loss_layer.cpp, which aborts with two tops on its check of the loss weights; here the second top has
     weight 0.
 
     Raises:
         InputError: a label is outside 0 .. C - 1.
+        LayerError: a gradient of the labels is asked for; the original says so in backward, here it is the forward
+            that backward will need.
         ShapeError: there is not one label a position, or not one weight a class.
     """
 
@@ -64,7 +67,6 @@ class SoftmaxWithLossLayer(LossLayer):
         self.ignore = ignored_label(param)
         self.normalization = Normalization(param, VALID)
         self.weights = list(param.class_weighting) if param.weight_by_label_freqs else None
-        self._checked: tuple[Tensor, Tensor, Tensor | None] | None = None  # labels, what `integer_labels` gave of them
 
     def reshape(self, bottom: list[Shape]) -> list[Shape]:
         check_first_dimension(bottom)
@@ -77,15 +79,12 @@ class SoftmaxWithLossLayer(LossLayer):
         return [(), bottom[0], bottom[1]][: self.num_top]
 
     def forward(self, bottom: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        if bottom[1].requires_grad:
+            refuse_label_gradient(self, [True, True])
         (outer, classes, inner), scores, labels = self._by_class(bottom)
-        index, valid = integer_labels(labels, classes, self.ignore)
-        self._checked = (bottom[1], index, valid)
-        log_prob = torch.log_softmax(scores, 1)
-        terms = -log_prob.gather(1, index).clamp(min=LOG_SMALLEST)
-        if self.weights is not None:
-            terms = terms * self._weights_of(index, terms)
-        if valid is not None:
-            terms = torch.where(valid, terms, torch.zeros_like(terms))
+        index = self._indices(labels, classes)
+        terms = self._terms(torch.log_softmax(scores, 1), index)
+        valid = None if self.ignore is None else index != self.ignore
         tops = [terms.sum() / self.normalization.divisor(outer, inner, valid)]
         if self.num_top > 1:
             tops.append(torch.softmax(bottom[0].detach(), self.axis))
@@ -94,39 +93,29 @@ class SoftmaxWithLossLayer(LossLayer):
         return tops
 
     def _by_class(self, bottom: list[Tensor]) -> tuple[Folded, Tensor, Tensor]:
-        """Scores (outer, classes, inner) and labels (outer, 1, inner), without inner where it is 1: that is faster."""
+        """Scores (outer, classes, inner) and labels (outer, inner), without inner where it is 1: that is faster."""
         folded = outer, classes, inner = fold(tuple(bottom[0].shape), self.axis)
         rest = (inner,) if inner != 1 else ()
-        return folded, bottom[0].reshape(outer, classes, *rest), bottom[1].reshape(outer, 1, *rest)
+        return folded, bottom[0].reshape(outer, classes, *rest), bottom[1].reshape(outer, *rest)
 
-    def _weights_of(self, index: Tensor, like: Tensor) -> Tensor:
-        return torch.tensor(self.weights, dtype=like.dtype, device=like.device)[index]
+    def _indices(self, labels: Tensor, classes: int) -> Tensor:
+        """Labels as integers. On a CPU `nll_loss` looks itself whether they are classes; on a GPU it would abort."""
+        if not labels.is_cpu:
+            integer_labels(labels, classes, self.ignore)
+        return labels.to(torch.int64)
 
-    def backward(
-        self,
-        top_diff: list[Tensor],
-        top: list[Tensor],
-        bottom: list[Tensor],
-        params: list[Tensor],
-        propagate_down: list[bool],
-    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """Weight * (p - onehot) / Z: differs from the derivative where the loss is clipped; drops other tops' diffs."""
-        refuse_label_gradient(self, propagate_down)
-        if not propagate_down[0]:
-            return [None, None], []
-        (outer, classes, inner), scores, labels = self._by_class(bottom)
-        if self._checked is not None and self._checked[0] is bottom[1]:
-            _, index, valid = self._checked
-        else:
-            index, valid = integer_labels(labels, classes, self.ignore)
-        diff = torch.softmax(scores, 1)
-        diff.scatter_(1, index, -1, reduce="add")
+    def _terms(self, log_prob: Tensor, index: Tensor) -> Tensor:
+        ignore = NO_LABEL if self.ignore is None else self.ignore
+        try:
+            terms = torch.nn.functional.nll_loss(log_prob, index, ignore_index=ignore, reduction="none")
+        except IndexError:
+            integer_labels(index, log_prob.shape[1], self.ignore)  # says it in Caffe's words
+            raise
+        terms.detach().clamp_(max=-LOG_SMALLEST)  # behind autograd's back: the gradient is that of the unclipped loss
         if self.weights is not None:
-            diff = diff * self._weights_of(index, diff)
-        if valid is not None:
-            diff = torch.where(valid, diff, torch.zeros_like(diff))
-        diff = diff * (top_diff[0] / self.normalization.divisor(outer, inner, valid))
-        return [diff.reshape(bottom[0].shape), None], []
+            weights = torch.tensor(self.weights, dtype=terms.dtype, device=terms.device)
+            terms = terms * weights[index if self.ignore is None else index.where(index != self.ignore, 0)]
+        return terms
 
     def lower(self, g: Lowering, bottom: list[str], params: list[str]) -> list[str]:
         axis = canonical_axis(self.axis, len(self.bottom_shapes[0]))

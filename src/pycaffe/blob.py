@@ -238,6 +238,13 @@ class Storage:
         else:
             self._array, self._pending = None, None
 
+    def release(self) -> None:
+        """Lets go of values that are about to be replaced, unless a view is alive. Until then all are 0."""
+        if not self.leased:
+            if self._pending is not None:
+                _count_change()
+            self._array, self._pending = None, None
+
     def changing(self) -> FloatArray:
         """The buffer for a solver, which is about to write to it: watchers are told, and the version counts it."""
         values = self.array()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pycaffe.engines.tensor_value import TensorValue
+from pycaffe.errors import InputError
 from pycaffe.net import TRAIN, Net
 from tests.net.nets import data, fill_params, ip, layer, net_of, normal
 
@@ -27,7 +28,7 @@ TEXT = (
     + layer("flat", "Flatten", "norm", "flat")
     + layer("tanh", "TanH", "flat", "flat")
     + ip("side", "flat", 3)
-    + layer("side_loss", "SoftmaxWithLoss", "side label", rest="loss_weight: 0.3")
+    + layer("side_loss", "HingeLoss", "side label", rest="loss_weight: 0.3")
     + ip("fc", "flat", 3)
     + layer("loss", "SoftmaxWithLoss", "fc label")
 )
@@ -60,6 +61,38 @@ def test_layers_that_hang_together_take_one_run_of_autograd(monkeypatch: pytest.
     calls = runs_of_autograd(monkeypatch)
     net.backward()
     assert len(calls) == 2  # above and below the side loss, whose backward is its own
+
+
+def test_old_values_and_diffs_go_before_new_ones_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    net = make(by_layer=False)
+    net.forward()
+    net.backward()
+    blobs = [net.blobs[name] for name in ("conv", "norm", "fc")]
+    values = [weakref.ref(blob.data_storage.pending) for blob in blobs]
+    diff = weakref.ref(net.blobs["fc"].diff_storage.pending)
+    seen: list[Any] = []
+
+    def noting(function: Callable[..., Any], old: list[Any]) -> Callable[..., Any]:
+        return lambda *a, **k: seen.append([reference() for reference in old]) or function(*a, **k)
+
+    convolution = next(layer for layer in net.layers if layer.type == "Convolution")
+    monkeypatch.setattr(convolution, "forward", noting(convolution.forward, values))
+    monkeypatch.setattr(torch.autograd, "grad", noting(torch.autograd.grad, [diff]))
+    net.forward()
+    net.backward()
+    assert seen == [[None] * 3, [None], [None]]  # as the first layer begins; autograd runs twice
+
+
+def test_a_forward_that_fails_leaves_zeros_in_what_it_did_not_reach() -> None:
+    net = make(by_layer=False)
+    net.forward()
+    net.blobs["label"].data[...] = [0, 9]
+    with pytest.raises(InputError, match="Label 9 is out of range"):
+        net.forward()
+    assert net.blobs["side"].data.any()
+    assert not net.blobs["loss"].data.any()
 
 
 def nothing(net: Net) -> None:

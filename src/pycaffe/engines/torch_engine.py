@@ -56,15 +56,30 @@ class TorchEngine:
             The last layer that ran.
         """
         _settle_after_fork()
+        nodes = self.graph.nodes
+        hosts = (i for i in range(start, end + 1) if isinstance(nodes[i].layer, HostLayer) and nodes[i].type != "Input")
+        last = next(hosts, end + 1) - 1
+        if record:
+            self._release(start, last)
+        for index in range(start, last + 1):
+            self._reshape(index, nodes[index])
+            if nodes[index].type != "Input":
+                self._forward(index, nodes[index], record)
+        return last
+
+    def _release(self, start: int, end: int) -> None:
+        """Lets go of what layers are about to compute again: the new values then get the memory of the old ones.
+
+        With both alive a net would go to and fro between two places, and find neither in a cache. Where a layer fails,
+        the tops of those behind it hold zeros.
+        """
         for index in range(start, end + 1):
+            self._tapes.pop(index, None)
             node = self.graph.nodes[index]
-            given = node.type == "Input"
-            if isinstance(node.layer, HostLayer) and not given:
-                return index - 1
-            self._reshape(index, node)
-            if not given:
-                self._forward(index, node, record)
-        return end
+            if node.type != "Input" and not node.layer.shares_data:
+                for blob in node.top:
+                    if blob not in node.bottom:
+                        self.graph.blobs[blob].data_storage.release()
 
     def _reshape(self, index: int, node: Node) -> None:
         """Gives a layer's tops their shapes, where any shape may have changed since it last did."""
@@ -233,6 +248,8 @@ class TorchEngine:
 
     def _stretch_backward(self, stretch: Stretch) -> None:
         top_diff = [self._diff(blob) for blob, _ in stretch.outputs]
+        for blob, _ in stretch.bottoms.values():
+            blob.diff_storage.release()
         bottom_diff, param_diff = stretch.gradients(top_diff)
         known = {_address(diff) for diff in top_diff}
         for (blob, _), diff in zip(stretch.bottoms.values(), bottom_diff):

@@ -128,7 +128,9 @@ class LocatedErrors:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, CaffeError) and not getattr(error, "located", False):
             # The same object: a user's layer may have raised it.
-            error.args = (f"{error} In {self.where}, layer {self.name!r}.",)
+            text = str(error)
+            end = "" if text.endswith((".", "?", ")")) else "."
+            error.args = (f"{text}{end} In {self.where}, layer {self.name!r}.",)
             error.located = True  # type: ignore[attr-defined]
 
 

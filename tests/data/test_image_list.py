@@ -15,9 +15,10 @@ def write(tmp_path: Path, content: bytes) -> str:
 
 
 def test_the_label_stands_after_the_last_space(tmp_path: Path) -> None:
-    content = b"a.jpg 3\nfolder/two words.png 12\r\n\nunlabelled.jpg\nb.jpg -1\n\xe9t\xe9.jpg 4.9"
+    content = b"a.jpg 3\nfolder/two words.png 12\r\n\nunlabelled.jpg\nb.jpg -1\n\xe9t\xe9.jpg 4.9\nNEL \xc2\x85.jpg 5"
     assert read_image_list(write(tmp_path, content)) == [
         ("a.jpg", 3), ("folder/two words.png", 12), ("unlabelled.jpg", 0), ("b.jpg", -1), ("\udce9t\udce9.jpg", 4),
+        ("NEL \x85.jpg", 5),
     ]  # fmt: skip
 
 

@@ -131,6 +131,8 @@ def test_a_missing_database_is_an_error(source: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(source)
     with pytest.raises(DataError, match=r"Failed to open leveldb nowhere.*working directory"):
         open_database("nowhere", LEVELDB)
+    with pytest.raises(DataError, match=r"CURRENT\. It is a database of the other kind: set backend: LMDB\.$"):
+        open_database(str(GOLDEN / "sized_lmdb"), LEVELDB)
 
 
 @with_plyvel

@@ -122,6 +122,10 @@ def test_images_of_another_size_in_a_batch() -> None:
 def test_bad_sources() -> None:
     with pytest.raises(DataError, match=r"No LMDB at 'nowhere'.*working directory.*layer 'l'"):
         build(layer('source: "nowhere" backend: LMDB batch_size: 2'))
+    with pytest.raises(DataError, match=r"data\.mdb\. It is a database of the other kind: set backend: LEVELDB\."):
+        build(layer('source: "sized_leveldb" backend: LMDB batch_size: 2'))
+    with pytest.raises(LayerError, match=r"at the same time\. In test\.prototxt:\d+, layer 'l'\.$"):
+        build(layer('source: "sized_lmdb" backend: LMDB batch_size: 2', "mean_file: 'm' mean_value: 1"))
     with pytest.raises(LayerError, match=r"Positive batch size required\. Got batch_size 0"):
         build(layer('source: "sized_lmdb" backend: LMDB'))
     with pytest.raises(NetError, match="2"):

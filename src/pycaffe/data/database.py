@@ -95,6 +95,12 @@ class Database(ABC):
                 "should go on. Was it made anew?"
             )
 
+    def _what_else(self, file: str, backend: str) -> str:
+        """For messages about a missing database: that it is of the other backend, which has such a file."""
+        if os.path.exists(os.path.join(self.path, file)):
+            return f" It is a database of the other kind: set backend: {backend}."
+        return working_directory(self.source)
+
     @abstractmethod
     def _open(self) -> None:
         """Opens the files (again) before the first record."""

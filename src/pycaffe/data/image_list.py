@@ -18,7 +18,7 @@ def read_lines(path: str, sentence: str) -> list[str]:
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().splitlines()
+            return [line.rstrip("\n") for line in file]  # splitlines would split names at U+0085 and others, too
     except OSError as error:
         raise DataError(f"{sentence}: {path}. {error.strerror}.{working_directory(path)}") from error
 

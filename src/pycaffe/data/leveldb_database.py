@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from pycaffe.data.database import Database, Record, working_directory
+from pycaffe.data.database import Database, Record
 from pycaffe.data.leveldb_files import check_files
 from pycaffe.errors import DataError, MissingExtra
 
@@ -59,7 +59,7 @@ class LevelDbDatabase(Database):
         except OSError as error:
             raise DataError(
                 f"Failed to open leveldb {self.source}. It should be a folder with a file CURRENT."
-                f"{working_directory(self.source)}"
+                f"{self._what_else('data.mdb', 'LMDB')}"
             ) from error
         try:
             check_files(self.path, self.source)

@@ -8,7 +8,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from pycaffe.data.database import Database, Record, working_directory
+from pycaffe.data.database import Database, Record
 from pycaffe.errors import DataError, MissingExtra
 
 __all__ = ["LmdbDatabase", "import_lmdb"]
@@ -73,7 +73,7 @@ class LmdbDatabase(Database):
                 raise DataError(f"{sentence} This user may not look into the folder {self.source!r}.") from error
             raise DataError(
                 f"{sentence} No LMDB at {self.source!r}: it should be a folder with a file data.mdb."
-                f"{working_directory(self.source)}"
+                f"{self._what_else('CURRENT', 'LEVELDB')}"
             ) from error
         if size == 0:
             raise DataError(f"Could not open the LMDB {self.source!r}: its data.mdb is empty (0 bytes).")

@@ -78,12 +78,14 @@ TWO_NODES = """
 import os, sys, threading
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_health_check_period_ms"] = "200"  # how soon a node is known to be gone; 3 s by itself
 from ray.cluster_utils import Cluster
 from pycaffe import Pool
 from tests.workers import faults
 
 model, weights = sys.argv[1:]
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
+head = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 other = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
 with Pool(model, weights, backend="ray", address=cluster.address, batch_size=8, preprocess=faults.act) as pool:
     assert len(pool.stats().workers) == 3

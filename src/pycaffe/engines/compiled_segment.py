@@ -15,8 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from pycaffe.blob import FloatArray, Watcher
 from pycaffe.engines.segment import LoweredSegment, Segment
 from pycaffe.graph import Graph
@@ -164,7 +162,7 @@ class CompiledSegment:
             buffers = self._buffers.pop()
             if all(buffers[name].shape == array.shape for name, array in inputs.items()):
                 for name, array in inputs.items():
-                    np.copyto(buffers[name], array)
+                    buffers[name][...] = array  # np.copyto calls Python first: 0.01 ms with cold caches
                 return buffers
         return {name: array.copy() for name, array in inputs.items()}
 

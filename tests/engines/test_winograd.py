@@ -145,19 +145,16 @@ def test_matrices(taps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "batch, group, outputs, channels, taps, extent, expected",
+    "group, outputs, channels, taps, extent, expected",
     [
-        (0, 1, 256, 256, 3, 56, True),  # VGG-16
-        (0, 1, 512, 512, 3, 14, True),
-        (0, 1, 64, 64, 3, 224, False),
-        (0, 2, 128, 48, 5, 27, True),  # CaffeNet
-        (0, 2, 128, 192, 3, 13, False),
-        (1, 2, 128, 192, 3, 13, True),
-        (0, 1, 128, 128, 3, 28, False),  # ResNet-50
-        (1, 1, 512, 512, 3, 1, False),
+        (1, 256, 256, 3, 56, True),  # VGG-16
+        (1, 512, 512, 3, 14, True),
+        (1, 64, 64, 3, 224, False),
+        (2, 128, 48, 5, 27, True),  # CaffeNet
+        (2, 128, 192, 3, 13, False),
+        (1, 128, 128, 3, 28, False),  # ResNet-50
+        (1, 512, 512, 3, 1, False),
     ],
 )
-def test_where_it_pays(
-    batch: int, group: int, outputs: int, channels: int, taps: int, extent: int, expected: bool
-) -> None:
-    assert pays(Convolution(batch, group, outputs, channels, (taps, taps), extent, extent)) == expected
+def test_where_it_pays(group: int, outputs: int, channels: int, taps: int, extent: int, expected: bool) -> None:
+    assert pays(Convolution(group, outputs, channels, (taps, taps), extent, extent)) == expected

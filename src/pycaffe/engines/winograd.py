@@ -34,20 +34,15 @@ TILE = 4  # rows of outputs
 TAPS = (3, 5)  # along the height, that there are points for
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 # Multiplications that must be saved for each access to memory: reading and writing rows, products, outputs, weights.
-SAVED, SAVED_IN_CACHE = 45, 20
-IN_CACHE = 1 << 19  # numbers; 2 MB, the second level of two cores
+SAVED = 45
 ONE = 1  # the place of the point 1: what is added to its product reaches all outputs with the factor 1
 BLOCKED = ("MaxPool", "Relu")  # also computed in the blocked layout, after a convolution that was
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution of stride 1 that keeps height and width; channels and outputs are those of a group.
+    """A convolution of stride 1 that keeps height and width; channels and outputs are those of a group."""
 
-    The batch is 0 where its extent is open.
-    """
-
-    batch: int
     group: int
     outputs: int
     channels: int
@@ -59,19 +54,19 @@ class Convolution:
 def pays(c: Convolution) -> bool:
     """Whether a convolution is faster by Winograd's algorithm: it saves enough multiplications for what it moves.
 
-    The bounds are from whole nets on a Xeon with AVX-512, 2 threads, nets with and without side by side, medians of
-    ratios, while other work took a part of both cores. CaffeNet at batch 1 gained 1 to 5 % with its 5×5 alone and 3 to
-    12 % with the 3×3 at 13×13, too; at batch 8 1 to 28 %. VGG-16 gained 9 to 22 % at batch 1 and 10 % at batch 8 over
-    what was here before: rows in the plain layout, tiles at 28×28. Outside of the cache a bound of 35 or 30 gained
-    nothing there and lost 5 % of ResNet-50 at batch 8.
+    The bound is from whole nets on a Xeon with AVX-512, 2 threads, nets with and without side by side, medians of
+    ratios. CaffeNet's 5×5 takes 1.4 ms at batch 1 instead of 2.1, the net 17.2 ms instead of 18.1; its 3×3 at 13×13, of
+    which the weights have to be read, gained nothing with a bound of 20. While other work took a part of both cores:
+    CaffeNet at batch 8 gained 1 to 28 %; VGG-16 9 to 22 % at batch 1 and 10 % at batch 8 over what was here before,
+    rows in the plain layout and tiles at 28×28; bounds of 35 and 30 gained less there and lost 5 % of ResNet-50 at
+    batch 8.
     """
     tiles, window = -(-c.height // TILE), TILE + c.taps[0] - 1
     inputs, outputs, weights = c.group * c.channels, c.group * c.outputs, c.group * c.outputs * c.channels * c.taps[1]
     saved = weights * c.width * (c.taps[0] * c.height - window * tiles)
     rows = window * tiles * c.width
     moved = inputs * rows * 4 + outputs * rows * 2 + outputs * c.height * c.width * 5 + weights * (window - c.taps[0])
-    in_cache = 0 < c.batch * (inputs + outputs) * rows <= IN_CACHE
-    return saved >= (SAVED_IN_CACHE if in_cache else SAVED) * moved
+    return saved >= SAVED * moved
 
 
 def winograd_matrices(outputs: int, taps: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -128,9 +123,9 @@ def _chosen(model: Any, values: Values) -> dict[str, Convolution]:
         extents = [dim.dim_value for dim in shapes.get(node.input[0], ())]
         if len(extents) == 4 and all(extents[1:]):
             outputs, channels, *taps = weights[node.input[1]]
-            batch, all_channels, height, width = extents
+            _, all_channels, height, width = extents
             group = all_channels // channels
-            c = Convolution(batch, group, outputs // group, channels, (taps[0], taps[1]), height, width)
+            c = Convolution(group, outputs // group, channels, (taps[0], taps[1]), height, width)
             if c.channels % block_size() == 0 and c.outputs % block_size() == 0 and pays(c):
                 chosen[node.output[0]] = c
     return chosen

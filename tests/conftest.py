@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of hundreds of child processes compiles pycaffe again
 
 
 @dataclass(frozen=True)

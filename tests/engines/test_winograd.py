@@ -94,6 +94,30 @@ def test_activations_and_poolings_between_stay_blocked() -> None:
     assert (types.count("ReorderInput"), types.count("ReorderOutput")) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "height, kernel, pads, cut",
+    [
+        (7, 3, [0, 0, 0, 0], False),  # windows end in row 6, of 8
+        (7, 3, [0, 0, 1, 0], True),
+        (6, 2, [0, 0, 0, 0], True),  # a fourth window would fit
+        (6, 3, [0, 0, 0, 0], True),
+        (5, 3, [0, 0, 0, 0], True),
+        (8, 3, [0, 0, 0, 0], False),
+    ],
+)
+def test_rows_that_a_pooling_leaves_out_need_not_be_cut(height: int, kernel: int, pads: list[int], cut: bool) -> None:
+    pool = helper.make_node("MaxPool", ["b"], ["y"], kernel_shape=[kernel, 3], strides=[2, 2], pads=pads)
+    relu = helper.make_node("Relu", ["a"], ["b"])
+    assert ("Slice" in rewritten(model(conv("x", "a"), relu, pool, height=height))) == cut
+
+
+def test_rows_are_cut_where_another_reads_them() -> None:
+    pool = helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 0, 0])
+    flat = [helper.make_node("Flatten", [name], [f"{name}-flat"]) for name in "ab"]
+    total = helper.make_node("Concat", ["a-flat", "b-flat"], ["y"], axis=1)
+    assert "Slice" in rewritten(model(conv("x", "a"), pool, *flat, total))
+
+
 def test_what_others_read_is_there_too() -> None:
     pool = helper.make_node("MaxPool", ["x"], ["b"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])  # of an input
     relu, more = helper.make_node("Relu", ["a"], ["d"]), conv("b", "c")

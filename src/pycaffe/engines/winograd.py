@@ -158,6 +158,11 @@ class _BlockedGraph:
         self._initializers = model.graph.initializer
         self._constants: set[str] = set()
         self._values = values
+        self._readers: dict[str, list[Any]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._outputs = {value.name for value in model.graph.output}
 
     def convolve(self, node: Any, c: Convolution) -> None:
         """Adds what computes a convolution; see the head of this file."""
@@ -174,10 +179,12 @@ class _BlockedGraph:
         outputs = c.outputs * c.group
         x = self._reshape(x, [0, TILE, outputs // block_size() * down, row])
         x = self._add("Transpose", [x], perm=[0, 2, 1, 3])
-        if TILE * down > c.height:
-            x = self._reshape(x, [-1, TILE * down, row])
+        rows = TILE * down
+        if rows > c.height and self._reads_below(node.output[0], c.height, rows):
+            x = self._reshape(x, [-1, rows, row])
             x = self._add("Slice", [x, *(self._integers([number]) for number in (0, c.height, 1))])
-        self._finish(node.output[0], self._reshape(x, [-1, outputs, c.height, c.width]), outputs)
+            rows = c.height
+        self._finish(node.output[0], self._reshape(x, [-1, outputs, rows, c.width]), outputs)
 
     def follow(self, node: Any) -> None:
         """Adds a node that reads a blocked value."""
@@ -186,6 +193,21 @@ class _BlockedGraph:
         self._add(node.op_type, [x], domain=DOMAIN if node.op_type == "MaxPool" else "")
         self.nodes[-1].attribute.extend(node.attribute)
         self._finish(node.output[0], self.nodes[-1].output[0], self.channels[node.input[0]])
+
+    def _reads_below(self, name: str, height: int, rows: int) -> bool:
+        """Whether rows below a value's height would be read: not where only a pooling reads, and ends above them."""
+        from onnx import helper
+
+        readers = self._readers.get(name, [])
+        if name in self._outputs or len(readers) != 1 or readers[0].op_type not in BLOCKED:
+            return True
+        if readers[0].op_type != "MaxPool":
+            return self._reads_below(readers[0].output[0], height, rows)
+        pool = {attribute.name: helper.get_attribute_value(attribute) for attribute in readers[0].attribute}
+        if pool.keys() != {"kernel_shape", "pads", "strides"} or any(pool["pads"]):
+            return True
+        ends = {(extent - pool["kernel_shape"][0]) // pool["strides"][0] for extent in (height, rows)}
+        return len(ends) > 1
 
     def _block(self, x: str) -> str:
         """A value in the blocked layout."""

@@ -353,6 +353,18 @@ def test_async_refuses_too() -> None:
     assert not np.array_equal(now[2], values[2])
 
 
+def test_async_refuses_the_whole_of_a_gradient_that_it_cannot_clip() -> None:
+    values = numbers(0)
+    group = ServerGroup(solver(clip_gradients=1.0), values, mode="async", servers=1, infos=INFOS)
+    bad = numbers(1)
+    bad[1][3] = math.nan
+    (answer,) = group.push(0, 0, bad, squares=math.nan)
+    assert isinstance(answer, Counted)
+    assert len(answer.refused) == len(values)
+    for value, now in zip(values, values_of(group.pull(0, 1))):
+        np.testing.assert_array_equal(value, now)
+
+
 def test_none_is_a_gradient_of_zeros() -> None:
     results = []
     for nothing in (None, np.zeros(20, np.float32)):

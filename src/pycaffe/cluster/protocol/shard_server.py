@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pycaffe.cluster.protocol.compression import NO_COMPRESSION, Compression
+from pycaffe.cluster.protocol.compression import NO_COMPRESSION, Compression, NonFinite
 from pycaffe.cluster.protocol.copying import Copying
 from pycaffe.cluster.protocol.messages import (
     Counted,
@@ -266,11 +266,14 @@ class ShardServer:
         workers = len(self._incarnations)
         # A few pushes come after the last iteration, where policies such as poly have no rate.
         iteration = min(self._base + sum(piece.counts) // workers, self.config.max_iter - 1)
-        scale = 1.0
-        if held.squares is not None and math.isfinite(held.squares):
-            scale = clip_scale(held.squares, self.config.solver.clip_gradients)
+        gradient, scale = held.gradient, 1.0
+        if self._clips and held.squares is not None:
+            if math.isfinite(held.squares):
+                scale = clip_scale(held.squares, self.config.solver.clip_gradients)
+            elif not piece.info.kept:
+                gradient = NonFinite()  # what is finite of it cannot be clipped
         step = self._step(piece, self._rates.at(iteration) / workers, piece.steps, scale)
-        return piece.apply(rank, clock, held.gradient, step)
+        return piece.apply(rank, clock, gradient, step)
 
     def _step_on(self, piece: ServedPiece) -> bool:
         """In sync: makes a complete step an update. False where the norm of the whole gradient is not known yet."""

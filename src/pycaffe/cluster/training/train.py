@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def train(
     )  # fmt: skip
     with connect(address, cpus=workers + servers) as connection:
         if not connection.started:
-            check_nodes(connection, _sources(own.net))
+            check_nodes(connection, _sources((own.net, *own.test_nets)))
         worker = _resources(connection.ray, devices, param, max(workers, max_workers or 0))
         settings = WorkerSettings(
             _on_device(param, worker).SerializeToString(),
@@ -180,13 +180,14 @@ def checkpoint_interval(wanted: int | None, snapshot: int) -> int:
     return near[-1] if near else snapshot
 
 
-def _sources(net: Net) -> list[str]:
-    """The files and folders that the readers of a net name, and the folder that relative paths are of."""
+def _sources(nets: Iterable[Net]) -> list[str]:
+    """The files and folders that the readers of nets name, and the folder that relative paths are of."""
     found = [os.getcwd()]
-    for node in net._graph.nodes:
-        for field, value in node.layer.layer_param.ListFields():
-            if field.name.endswith("data_param") and getattr(value, "source", ""):
-                found.append(value.source)
+    for node in (node for net in nets for node in net._graph.nodes):
+        param = node.layer.layer_param
+        readers = [value for field, value in param.ListFields() if field.name.endswith("data_param")]
+        named = [*(getattr(reader, "source", "") for reader in readers), param.transform_param.mean_file]
+        found += [name for name in named if name]
     return found
 
 

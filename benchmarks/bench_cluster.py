@@ -3,9 +3,9 @@
     bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults] [--quick]
 
 overhead    iterations/s of one worker and one server over those of `caffe train`'s solver, CIFAR-10 quick and LeNet
-protocol    milliseconds of a step beyond that solver's, for a net with almost no payload
+protocol    milliseconds of a step beyond that solver's, for a net with almost no payload, and what LeNet's payload adds
 payload     bytes per worker and step over those of the parameters, by compression
-stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`
+stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`; how far `ssp` ran ahead
 accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
 faults      the same, where SIGKILL ends 3 workers, a server and then the process that began the run, which is resumed
 
@@ -50,6 +50,8 @@ TRIALS = {
     "sync, fp16": {"compression": "fp16"}, "sync, topk:0.01": {"compression": "topk:0.01"},
 }  # fmt: skip
 ACCURACY = 0.98
+LENET_PARAMETERS = 431_080
+STALENESS = 4
 
 
 def main() -> None:
@@ -131,18 +133,31 @@ def overhead(quick: bool) -> None:
 
 
 def protocol(quick: bool) -> None:
+    steps = 100 if quick else 500
+    tiny, large = (write_solver(f"fc{inputs}", one_layer(inputs), steps) for inputs in (8, LENET_PARAMETERS // 4))
+    alone, alone_large = seconds_alone(tiny, 100), seconds_alone(large, 100)
+    for workers in (1, 2):
+        cost = (seconds_of(train(tiny, workers=workers)) - alone) * 1e3
+        print(f"  {verdict(cost < 5):12} {cost:.2f} ms a step beyond {alone * 1e3:.2f} ms, {workers} worker(s)")
+        transfer = (seconds_of(train(large, workers=workers)) - alone_large) * 1e3 - cost
+        print(
+            f"  {'(no bar)':12} {transfer:.2f} ms more for {4e-6 * LENET_PARAMETERS:.2f} MB pushed and pulled",
+            flush=True,
+        )
+
+
+def one_layer(inputs: int, python: Any = None) -> Any:
+    """A net of one InnerProduct with 4 outputs, behind a Python layer where one is given."""
     net = schema.NetParameter()
     data = net.layer.add(name="data", type="DummyData", top=["data", "label"])
-    data.dummy_data_param.shape.add(dim=[4, 8])
+    data.dummy_data_param.shape.add(dim=[4, inputs])
     data.dummy_data_param.shape.add(dim=[4])
-    fc = net.layer.add(name="fc", type="InnerProduct", bottom=["data"], top=["fc"])
+    if python is not None:
+        net.layer.append(python)
+    fc = net.layer.add(name="fc", type="InnerProduct", bottom=[net.layer[-1].top[0]], top=["fc"])
     fc.inner_product_param.num_output = 4
     net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["fc", "label"], top=["loss"])
-    solver = write_solver("tiny", net, 100 if quick else 500)
-    alone = seconds_alone(solver, 100)
-    for workers in (1, 2):
-        cost = (seconds_of(train(solver, workers=workers)) - alone) * 1e3
-        print(f"  {verdict(cost < 5):12} {cost:.2f} ms a step beyond {alone * 1e3:.2f} ms, {workers} worker(s)")
+    return net
 
 
 def payload(quick: bool) -> None:
@@ -159,25 +174,33 @@ def payload(quick: bool) -> None:
 def stragglers(quick: bool) -> None:
     shutil.copy(ROOT / "benchmarks" / "straggler.py", "straggler.py")
     for what, (options, bars) in STRAGGLERS.items():
-        net = schema.NetParameter()
-        data = net.layer.add(name="data", type="DummyData", top=["data", "label"])
-        data.dummy_data_param.shape.add(dim=[4, 8])
-        data.dummy_data_param.shape.add(dim=[4])
-        sleep = net.layer.add(name="sleep", type="Python", bottom=["data"], top=["slept"])
+        sleep = schema.LayerParameter(name="sleep", type="Python", bottom=["data"], top=["slept"])
         sleep.python_param.module, sleep.python_param.layer = "straggler", "Straggler"
         sleep.python_param.param_str = json.dumps({"seconds": 0.1, "factor": 5, **options})
-        fc = net.layer.add(name="fc", type="InnerProduct", bottom=["slept"], top=["fc"])
-        fc.inner_product_param.num_output = 4
-        net.layer.add(name="loss", type="SoftmaxWithLoss", bottom=["fc", "label"], top=["loss"])
-        solver = write_solver("straggler", net, 30 if quick else 100)
-        rates = {
-            mode: rate_of(train(solver, workers=4, mode=mode, staleness=4 if mode == "ssp" else None))
+        solver = write_solver("straggler", one_layer(8, sleep), 30 if quick else 100)
+        runs = {
+            mode: train(solver, workers=4, mode=mode, staleness=STALENESS if mode == "ssp" else None)
             for mode in ("sync", "ssp", "async")
         }
+        rates = {mode: rate_of(run) for mode, run in runs.items()}
         print(f"  {what}: sync {rates['sync']:.1f} steps/s of all workers")
         for mode, bar in bars.items():
             ratio = rates[mode] / rates["sync"]
             print(f"    {verdict(ratio >= bar) if bar else '':12} {ratio:.2f} times as many  {mode}")
+        ahead = steps_ahead(runs["ssp"])
+        print(f"    {verdict(ahead <= STALENESS):12} {ahead} steps ahead of the slowest at most  ssp", flush=True)
+
+
+def steps_ahead(run: Run) -> int:
+    """How many steps a worker that begins one has over the least that any worker has sent, at most."""
+    sent: dict[int, int] = {event.worker: 0 for event in run.trace}
+    most = 0
+    for event in sorted(run.trace, key=lambda event: event.time):
+        if event.kind == "push":
+            sent[event.worker] = event.clock + 1
+        else:
+            most = max(most, event.clock - min(sent.values()))
+    return most
 
 
 def rate_of(run: Run) -> float:

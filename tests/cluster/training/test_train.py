@@ -106,6 +106,31 @@ def test_a_run_is_that_of_one_process(
     assert_same(alone(str(tmp_path / "one8.prototxt"), run.snapshots[0]), want)
 
 
+@pytest.mark.parametrize(
+    ("mode", "staleness", "compression", "pushed"), [("ssp", 1, "fp16", 0.5), ("async", None, "topk:0.05", 0.2)]
+)
+def test_without_lockstep(
+    mode: str,
+    staleness: int | None,
+    compression: str,
+    pushed: float,
+    tmp_path: pathlib.Path,
+    pids: dict[str, list[int]],
+) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9", steps=40)
+    run = train(solver, workers=2, servers=2, mode=mode, staleness=staleness, compression=compression)
+    assert run.iter == 40
+    assert sum(run.losses[-10:]) < sum(run.losses[:10])
+    sent = {(event.worker, event.clock): event.time for event in run.trace if event.kind == "push"}
+    assert {worker for worker, _ in sent} == {0, 1}
+    count = sum(4 * array.size for arrays in run.params.values() for array in arrays)
+    assert run.bytes_pushed <= 1.01 * pushed * len(sent) * count
+    if staleness is not None:
+        for event in run.trace:
+            if event.kind == "pull" and event.clock > staleness:
+                assert all(sent[worker, event.clock - staleness - 1] <= event.time for worker in (0, 1))
+
+
 def test_reports_that_come_after_the_servers_result_count(
     tmp_path: pathlib.Path, pids: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +205,8 @@ def test_an_error_of_a_worker_ends_the_run(tmp_path: pathlib.Path, pids: dict[st
     (tmp_path / "list.txt").write_text(f"{tmp_path / 'data.h5'}\n{tmp_path / 'lost.h5'}\n")
     with pytest.raises(DataError, match=r"Failed opening HDF5 file: .*lost\.h5"):
         train(solver, workers=1, checkpoint_every=5)
+    (snapshot,) = tmp_path.glob("run_iter_*.solverstate")
+    assert int(snapshot.stem.rpartition("_")[2]) % 5 == 0
 
 
 @pytest.mark.parametrize(

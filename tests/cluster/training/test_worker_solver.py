@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import random
+import threading
 import time
 
 import h5py
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 from pycaffe.cluster import Run
+from pycaffe.cluster.protocol.messages import Counted, Push, Stale
+from pycaffe.cluster.protocol.shard_server import ShardServer
 from pycaffe.cluster.training import exchange
 from pycaffe.cluster.training.data_position import Place
 from pycaffe.cluster.training.recorder import Recorder
 from pycaffe.errors import InputError
+from pycaffe.net import Net
 from pycaffe.solvers import get_solver
 from tests.cluster.training.in_process import LocalRun, train_here
 from tests.cluster.training.small_net import TYPES, alone, assert_same, write_solver
@@ -113,6 +117,29 @@ def leads(run: LocalRun, workers: int) -> int:
         else:
             sent[rank] = clock + 1
     return lead
+
+
+def test_gradients_travel_while_backward_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has those of the last layers before backward goes on to the layers below."""
+    has_some, waited = threading.Event(), []
+    push, backward = ShardServer.push, Net._backward
+
+    def push_and_tell(server: ShardServer, message: Push) -> Counted | Stale:
+        answer = push(server, message)
+        has_some.set()
+        return answer
+
+    def wait_and_go_on(net: Net, start: int, end: int) -> None:
+        if start == len(net.layers) - 1:
+            has_some.clear()
+        else:
+            waited.append(has_some.wait(10))
+        backward(net, start, end)
+
+    monkeypatch.setattr(ShardServer, "push", push_and_tell)
+    monkeypatch.setattr(Net, "_backward", wait_and_go_on)
+    train_here(write_solver(tmp_path, 4, steps=3), 1)
+    assert waited == 3 * [True]
 
 
 @pytest.mark.parametrize("staleness", [0, 2])

@@ -6,8 +6,8 @@ VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
-# Processes of `make test`, for two cores: tests/conftest.py says who takes what.
-JOBS ?= 3
+# Processes of `make test`; each takes whole files.
+JOBS ?= 2
 
 .PHONY: help demo demo-classify demo-train test lint bench clean
 .DEFAULT_GOAL := help
@@ -60,7 +60,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy --strict src/pycaffe
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 bench: $(BENCH)/.bench
 	@set -e; for script in benchmarks/bench_*.py; do \

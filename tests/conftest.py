@@ -14,13 +14,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of hundreds of child processes compiles pycaffe again
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A process of `make test` takes whole files, and one takes all that need Ray, who wait more than they compute."""
-    path = item.path.relative_to(ROOT / "tests")
-    group = "ray" if path.parts[0] == "cluster" and path.parts[1] != "protocol" else str(path)
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 @dataclass(frozen=True)
 class TrainedNet:
     """A net on disk."""

@@ -162,6 +162,13 @@ def test_refusals(told: str, text: str) -> None:
     assert text in str(connection._refusal("a:1", told))
 
 
+def test_auto_where_no_cluster_is() -> None:
+    told = "ConnectionError: Could not find any running Ray instance."
+    assert "No Ray cluster runs on this machine. `ray start --head` starts one" in str(
+        connection._refusal("auto", told)
+    )
+
+
 def test_a_node_that_does_not_fit(tmp_path: pathlib.Path) -> None:
     here = look_here([str(tmp_path), str(tmp_path / "no")])
     assert here.missing == [str(tmp_path / "no")]

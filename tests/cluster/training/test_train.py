@@ -18,10 +18,10 @@ from pycaffe.cli._training_log import read_training_log
 from pycaffe.cluster import Run, RunControl, train
 from pycaffe.cluster.connection import Connection
 from pycaffe.cluster.training.driver import Driver
-from pycaffe.cluster.training.train import checkpoint_interval
+from pycaffe.cluster.training.train import _share, checkpoint_interval
 from pycaffe.cluster.training.worker_actor import News
 from pycaffe.cluster.training.worker_solver import StepReport
-from pycaffe.errors import CaffeError, DataError, SolverError
+from pycaffe.errors import CaffeError, ClusterError, DataError, SolverError
 from tests.cluster.training.small_net import alone, assert_same, write_solver
 
 TESTS = "momentum: 0.9 test_iter: 2 test_interval: 10 display: 5 snapshot: 10"
@@ -220,6 +220,8 @@ def test_an_error_of_a_worker_ends_the_run(tmp_path: pathlib.Path, pids: dict[st
         ({"workers": 1, "snapshot": "a", "weights": "b"}, "but not both"),
         ({"workers": 1, "mode": "allreduce", "servers": 2}, "mode 'allreduce' has none"),
         ({"workers": 1, "checkpoint_every": 0}, "must be a divisor"),
+        ({"workers": 1, "mode": "allreduce", "checkpoint_every": 5}, "checkpoint_every is of parameter servers"),
+        ({"workers": 1, "mode": "allreduce", "devices": "tpu"}, "devices is None, 'cpu' or 'gpu'; got 'tpu'"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str, tmp_path: pathlib.Path) -> None:
@@ -234,6 +236,19 @@ def test_checkpoints_are_also_where_snapshots_are() -> None:
     assert checkpoint_interval(None, 10) == 10
     assert checkpoint_interval(None, 5003) == 5003
     assert checkpoint_interval(5, 10) == 5
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "share"),
+    [([8.0], 4, 1.0), ([2.0], 3, 0.66), ([1.0, 1.0], 3, 0.5), ([1.0, 1.0, 1.0], 4, 0.5), ([3.0, 1.0, 0.0], 4, 1.0)],
+)
+def test_each_worker_takes_what_the_nodes_have_room_for(nodes: list[float], workers: int, share: float) -> None:
+    assert _share(nodes, workers) == share
+
+
+def test_a_cluster_without_cpus() -> None:
+    with pytest.raises(ClusterError, match="has a CPU for a worker"):
+        _share([0.0, 0.0], 2)
 
 
 def test_a_run_pickles() -> None:

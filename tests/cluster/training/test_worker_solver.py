@@ -54,6 +54,14 @@ def test_sync_with_what_solvers_know_besides(more: str, tmp_path: pathlib.Path) 
     assert_same(run.params, alone(write_solver(tmp_path, 8, more)))
 
 
+def test_two_runs_are_equal_to_the_bit(tmp_path: pathlib.Path) -> None:
+    solver = write_solver(tmp_path, 4, "momentum: 0.9")
+    first, second = (train_here(solver, 3).params for _ in range(2))
+    for name in first:
+        for one, other in zip(first[name], second[name]):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_layer_that_does_not_learn(tmp_path: pathlib.Path) -> None:
     body = layer("frozen", "Scale", "conv", "conv", rest="param { lr_mult: 0 } scale_param { bias_term: false }")
     more = 'type: "Adam" momentum: 0.9 momentum2: 0.99 base_lr: 0.01'

@@ -87,7 +87,7 @@ def train_allreduce(
         from pycaffe.cluster.training.allreduce_worker import AllReduceJob
 
         if not connection.started:
-            check_nodes(connection)
+            check_nodes(connection, [os.getcwd()])  # which relative paths are of
         journal = _make_journal(connection.ray, os.path.abspath(snapshot) if snapshot else "")
         job = AllReduceJob(param.SerializeToString(), os.getcwd(), on_gpu, journal)
         trainer = _trainer(job, workers, storage, max_failures)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from typing import Protocol
 
+from pycaffe.errors import SolverError
+
 __all__ = ["Controlled", "RunControl"]
+
+logger = logging.getLogger("pycaffe.cluster")
 
 
 class Controlled(Protocol):
@@ -54,7 +59,10 @@ class RunControl:
             if what == "join":
                 run.join()
             elif what == "leave":
-                run.leave(rank)
+                try:
+                    run.leave(rank)
+                except SolverError as error:  # who asked may not know yet that there are fewer; the run goes on
+                    logger.warning("%s", error)
             elif what == "stop":
                 run.stop()
             else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def train(
     if mode == "allreduce":
         return _train_allreduce(
             solver, workers, (servers, staleness, compression), devices, weights, snapshot, address, on_progress,
-            min_workers, max_workers, control,
+            min_workers, max_workers, checkpoint_every, control,
         )  # fmt: skip
     modes, compressed = parse_mode(mode, staleness), parse_compression(compression)
     if workers < 1:
@@ -191,10 +191,14 @@ def _sources(nets: Iterable[Net]) -> list[str]:
     return found
 
 
-def _resources(ray: Any, devices: str | None, param: Any, workers: int) -> Resources:
-    """What each worker takes: its share of the cluster."""
+def _check_devices(devices: str | None) -> None:
     if devices not in (None, "cpu", "gpu"):
         raise SolverError(f"devices is None, 'cpu' or 'gpu'; got {devices!r}.")
+
+
+def _resources(ray: Any, devices: str | None, param: Any, workers: int) -> Resources:
+    """What each worker takes: its share of the cluster."""
+    _check_devices(devices)
     total = ray.cluster_resources()
     wanted = param.solver_mode == param.GPU if devices is None else devices == "gpu"
     enough = total.get("GPU", 0) >= workers
@@ -202,9 +206,21 @@ def _resources(ray: Any, devices: str | None, param: Any, workers: int) -> Resou
         raise ClusterError(
             f"{workers} workers need as many GPUs; Ray knows of {total.get('GPU', 0):g} in this cluster."
         )
-    cpus = min(1.0, int(total.get("CPU", 1) / workers * 100) / 100)
+    cpus = _share([node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]], workers)
     threads = max(1, _cores(ray) // workers)
     return Resources(cpus, 1.0 if wanted and enough else 0.0, threads)
+
+
+def _share(nodes: Sequence[float], workers: int) -> float:
+    """CPUs of each worker: one, or the largest part of one of which the nodes have room for all."""
+    shares = {min(1.0, cpus / count) for cpus in nodes if cpus for count in range(1, workers + 1)}
+    if not shares:
+        raise ClusterError(
+            "No node of the Ray cluster has a CPU for a worker. `ray start --address=… --num-cpus=N` adds one that has."
+        )
+    # A worker runs on one node: what is left of each of them is no room.
+    most = max(share for share in shares if sum(int(cpus / share + 1e-9) for cpus in nodes) >= workers)
+    return int(most * 100) / 100
 
 
 def _cores(ray: Any) -> int:
@@ -237,12 +253,16 @@ def _train_allreduce(
     on_progress: Callable[[int, float], Any] | None,
     min_workers: int | None,
     max_workers: int | None,
+    checkpoint_every: int | None,
     control: RunControl | None,
 ) -> Run:
     from pycaffe.cluster.training.allreduce import train_allreduce
 
     if of_servers != (1, None, None):
         raise SolverError("servers, staleness and compression are of parameter servers; mode 'allreduce' has none.")
+    if checkpoint_every is not None:
+        raise SolverError("checkpoint_every is of parameter servers; mode 'allreduce' goes on from snapshots.")
+    _check_devices(devices)
     return train_allreduce(
         solver,
         workers=(min_workers or workers, max_workers or workers) if min_workers or max_workers else workers,

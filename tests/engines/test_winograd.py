@@ -111,6 +111,12 @@ def test_rows_that_a_pooling_leaves_out_need_not_be_cut(height: int, kernel: int
     assert ("Slice" in rewritten(model(conv("x", "a"), relu, pool, height=height))) == cut
 
 
+def test_rows_are_cut_for_a_pooling_that_tells_its_places() -> None:
+    sizes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 0, 0]}
+    pool = helper.make_node("MaxPool", ["a"], ["b", "places"], **sizes)
+    assert "Slice" in rewritten(model(conv("x", "a"), pool, helper.make_node("Cast", ["places"], ["y"], to=1)))
+
+
 def test_rows_are_cut_where_another_reads_them() -> None:
     pool = helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 0, 0])
     flat = [helper.make_node("Flatten", [name], [f"{name}-flat"]) for name in "ab"]

@@ -98,7 +98,7 @@ def use_winograd(model: Any, values: Values) -> None:
     for node in model.graph.node:
         if node.op_type == "Conv" and node.output[0] in chosen:
             graph.convolve(node, chosen[node.output[0]])
-        elif node.op_type in BLOCKED and node.input[0] in graph.channels and len(node.output) == 1:
+        elif _may_be_blocked(node) and node.input[0] in graph.channels:
             graph.follow(node)
         else:
             graph.nodes.append(type(node).FromString(node.SerializeToString()))
@@ -142,6 +142,11 @@ def _is_ordinary(node: Any, weights: dict[str, tuple[int, ...]]) -> bool:
     ordinary = {"kernel_shape": taps, "strides": [1, 1], "dilations": [1, 1], "pads": [size // 2 for size in taps] * 2}
     attributes.pop("group", 1)
     return {**ordinary, "pads": None, **attributes} == ordinary
+
+
+def _may_be_blocked(node: Any) -> bool:
+    """Whether a node can work in the blocked layout; a pooling that tells its places cannot."""
+    return node.op_type in BLOCKED and len(node.output) == 1
 
 
 class _BlockedGraph:
@@ -199,7 +204,7 @@ class _BlockedGraph:
         from onnx import helper
 
         readers = self._readers.get(name, [])
-        if name in self._outputs or len(readers) != 1 or readers[0].op_type not in BLOCKED:
+        if name in self._outputs or len(readers) != 1 or not _may_be_blocked(readers[0]):
             return True
         if readers[0].op_type != "MaxPool":
             return self._reads_below(readers[0].output[0], height, rows)

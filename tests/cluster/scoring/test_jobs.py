@@ -1,13 +1,16 @@
-"""`caffe classify --backend ray`."""
+"""`caffe classify|extract|detect --backend ray`."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 
+import cv2
 import pytest
 
-from tests.cli.case import records, run, write_png
+from pycaffe.cluster.connection import Connection
+from tests.cli.case import records, run, run_here, write_png
+from tests.detection.tiny_detector import halves, write_tiny_detector
 from tests.workers.tiny_net import write_tiny_net
 
 
@@ -25,6 +28,26 @@ def test_records_are_those_of_processes(tmp_path: pathlib.Path, monkeypatch: pyt
     assert here == there
     assert len(here) == 21
     assert re.search(r"images +21\nfailures +1\n", done["ray"].stderr)
+
+
+@pytest.mark.parametrize("verb", ["extract", "detect"])
+def test_the_other_verbs(
+    verb: str, tmp_path: pathlib.Path, local_ray: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One image a forward: which session runs a batch of one, and so the last digit, depends on who made it."""
+    if verb == "extract":
+        net, words = write_tiny_net(tmp_path), ["--blobs", "score,data"]
+        image = write_png(tmp_path / "a.png", (9, 2, 1))
+    else:
+        net, words, image = write_tiny_detector(tmp_path), [], str(tmp_path / "a.png")
+        cv2.imwrite(image, halves((204, 0, 0), (0, 255, 0), 80, 240))
+    out = {backend: tmp_path / f"{backend}.jsonl" for backend in ("process", "ray")}
+    for backend, file in out.items():
+        done = run_here(capsys, verb, net, *words, image, "--batch-size", 1, "--backend", backend, "--out", file)
+        assert done.returncode == 0, done.stderr
+    here, there = (records(file.read_text(encoding="utf-8")) for file in out.values())
+    assert here == there
+    assert here[0]["blobs" if verb == "extract" else "detections"]
 
 
 def test_an_address_where_nothing_is(tmp_path: pathlib.Path) -> None:

@@ -365,6 +365,25 @@ def test_async_refuses_the_whole_of_a_gradient_that_it_cannot_clip() -> None:
         np.testing.assert_array_equal(value, now)
 
 
+@pytest.mark.parametrize("clip", [-1.0, 1.0])
+@pytest.mark.parametrize("mode", ["ssp 2", "async"])
+def test_what_a_cut_holds_back_and_is_refused_later_is_told_at_once(mode: str, clip: float) -> None:
+    values = numbers(0)
+    group = ServerGroup(solver(clip_gradients=clip), values, mode=mode, servers=1, infos=INFOS)
+    (server,) = group.servers
+    assert server.freeze(1, cut=1) == (0, 0)
+    bad = numbers(1)
+    bad[1][3] = math.nan
+    whole = Counted(tuple(piece.index for piece in group.pieces))
+    told = whole if clip > 0 else Counted((1,))
+    assert group.push(0, 0, bad, squares=math.nan) == [told]
+    assert (server.refused, values_of(group.pull(1, 0))[2].tolist()) == ({}, values[2].tolist()), "it waits"
+    server.cut(1, 1, (0, 0))
+    group.obey()
+    assert server.refused == {0: len(told.refused)}
+    np.testing.assert_array_equal(values_of(group.pull(1, 0))[1], values[1])
+
+
 def test_none_is_a_gradient_of_zeros() -> None:
     results = []
     for nothing in (None, np.zeros(20, np.float32)):

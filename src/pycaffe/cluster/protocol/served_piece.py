@@ -128,6 +128,10 @@ class ServedPiece:
         if self._contributions > 1:
             self.gradient *= np.float32(1 / self._contributions)
 
+    def takes(self, rank: int, gradient: Encoded | None) -> bool:
+        """Whether a push will not be refused, once it is counted."""
+        return self._read(rank, gradient)[1]
+
     def _read(self, rank: int, gradient: Encoded | None) -> tuple[FloatArray | None, bool]:
         """The elements that a push brings, None for zeros; and whether they are all finite."""
         if gradient is None or (self.info.kept and rank != 0):

@@ -151,12 +151,17 @@ class ShardServer:
         refused = []
         for index, gradient in zip(message.pieces, message.gradients):
             piece = self._pieces[index]
-            held = Held(sender.incarnation, gradient, message.loss, message.squares)
             if message.clock < piece.counts[sender.rank]:
                 continue
-            if not self._may_count(piece, sender.rank, message.clock):
+            if self._cannot_clip(piece, message.squares):
+                gradient = NonFinite()  # what is finite of it cannot be clipped, either
+            held = Held(sender.incarnation, gradient, message.loss, message.squares)
+            if self._may_count(piece, sender.rank, message.clock):
+                taken = self._count(piece, sender.rank, message.clock, held)
+            else:
                 piece.held.setdefault((sender.rank, message.clock), held)
-            elif not self._count(piece, sender.rank, message.clock, held):
+                taken = piece.takes(sender.rank, gradient)  # the answer goes out before it is counted
+            if not taken:
                 refused.append(index)
         self._go_on(self._pieces[index] for index in message.pieces)
         return Counted(tuple(refused))
@@ -266,14 +271,15 @@ class ShardServer:
         workers = len(self._incarnations)
         # A few pushes come after the last iteration, where policies such as poly have no rate.
         iteration = min(self._base + sum(piece.counts) // workers, self.config.max_iter - 1)
-        gradient, scale = held.gradient, 1.0
-        if self._clips and held.squares is not None:
-            if math.isfinite(held.squares):
-                scale = clip_scale(held.squares, self.config.solver.clip_gradients)
-            elif not piece.info.kept:
-                gradient = NonFinite()  # what is finite of it cannot be clipped
+        scale = 1.0
+        if self._clips and held.squares is not None and math.isfinite(held.squares):
+            scale = clip_scale(held.squares, self.config.solver.clip_gradients)
         step = self._step(piece, self._rates.at(iteration) / workers, piece.steps, scale)
-        return piece.apply(rank, clock, gradient, step)
+        return piece.apply(rank, clock, held.gradient, step)
+
+    def _cannot_clip(self, piece: ServedPiece, squares: float | None) -> bool:
+        """In ssp and async: whether a push is one of which there is no norm."""
+        return self._clips and not piece.info.kept and squares is not None and not math.isfinite(squares)
 
     def _step_on(self, piece: ServedPiece) -> bool:
         """In sync: makes a complete step an update. False where the norm of the whole gradient is not known yet."""

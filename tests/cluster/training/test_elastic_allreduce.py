@@ -15,9 +15,10 @@ from tests.cluster.training.small_net import write_solver
 from tests.net.nets import layer
 
 STEPS = 400
-# A worker alone stands still after this many steps, until there are two: one snapshot further than it began.
+# A worker alone stands still after some steps, one snapshot further than it began, until there are two. Steps take long
+# enough that rank 0 reports every few of them, and that two do not come to the end before one of them is gone.
 COMPANY = """
-import itertools, threading
+import itertools, threading, time
 import caffe
 from pycaffe import parallel
 
@@ -30,18 +31,20 @@ class Company(caffe.Layer):
 
     def forward(self, bottom, top):
         top[0].data[...] = bottom[0].data
-        if parallel.solver_count() == 1 and next(self.steps) == 70:
+        time.sleep(0.02)
+        if parallel.solver_count() == 1 and next(self.steps) == 80:
             threading.Event().wait()
 
     def backward(self, top, propagate_down, bottom):
         bottom[0].diff[...] = top[0].diff
 """
-SCRIPT = """
-import json, logging, sys
+SCRIPT = r"""
+import json, logging, re, sys
 import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pycaffe.cluster import train
 from pycaffe.cluster.connection import connect
 from pycaffe.cluster.training import allreduce
@@ -51,26 +54,26 @@ allreduce.RESIZE_SECONDS = 1.0
 class Coordinator(coordinator._AutoscalingCoordinatorActor):
     TICK_INTERVAL_S = 0.25  # between two looks at the nodes; 20 s as Ray Train makes it where there is none
 
-def tell(record):
-    told.append(record.getMessage())
-    if " 1 were started anew" in told[-1] and len(nodes) == 1:
-        nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
-
 def progress(iteration, loss):
     seen.append(iteration)
     if iteration >= 120 and not nodes:
         nodes.append(other)
         cluster.remove_node(other, False)
+    alone = re.search(r" 1 were started anew.*_iter_(\d+)", told[-1]) if told else None
+    if alone and iteration > int(alone[1]) + 60 and len(nodes) == 1:  # one snapshot further
+        nodes.append(cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
 
 seen, told, nodes = [], [], []  # those that came or went
 head = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=head)
 other = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
 logging.getLogger("pycaffe.cluster").addHandler(type("Told", (logging.Handler,), {
-    "emit": lambda self, record: tell(record)})(logging.WARNING))
+    "emit": lambda self, record: told.append(record.getMessage())})(logging.WARNING))
 connection = connect(cluster.address)
 name = "AutoscalingCoordinator"
-looker = ray.remote(num_cpus=0)(Coordinator).options(name=name, namespace=name, lifetime="detached").remote()
+here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # as Ray has it
+looker = ray.remote(num_cpus=0, scheduling_strategy=here)(Coordinator).options(
+    name=name, namespace=name, lifetime="detached").remote()
 run = train(sys.argv[1], workers=2, min_workers=1, max_workers=2, mode="allreduce", on_progress=progress,
             address=cluster.address)
 print(json.dumps({

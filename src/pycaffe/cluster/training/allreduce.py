@@ -187,14 +187,14 @@ class _Follower:
     def _take(self) -> None:
         import ray
 
-        attempts, workers, report = ray.get(self._journal.take.remote())
-        if attempts > max(self._attempts, 1):
+        attempt, report = ray.get(self._journal.take.remote())
+        if attempt.number > max(self._attempts, 1):
             logger.warning(
                 "A worker died, or the cluster has room for another number. %d were started anew, from %s.",
-                workers,
-                self._run.snapshots[-1] if self._run.snapshots else "where the run began",
+                attempt.workers,
+                attempt.snapshot or "where the run began",
             )
-        self._attempts = attempts
+        self._attempts = attempt.number
         self._tell(report)
 
     def _tell(self, report: Report) -> None:

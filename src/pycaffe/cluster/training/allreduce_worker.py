@@ -121,7 +121,8 @@ class _Reporter(logging.Handler):
 
         super().__init__(logging.INFO)
         self._journal = journal
-        self._attempt, self.snapshot = ray.get(journal.begin.remote(parallel.solver_count()))
+        attempt = ray.get(journal.begin.remote(parallel.solver_count()))
+        self._attempt, self.snapshot = attempt.number, attempt.snapshot
         self._report = Report()
         self._reduced = 0  # bytes that are in a report
         self._sent = time.monotonic()

@@ -15,7 +15,22 @@ from typing import Any
 from pycaffe.cluster.training.run import TraceEvent
 from pycaffe.errors import CaffeError
 
-__all__ = ["Journal", "Report"]
+__all__ = ["Attempt", "Journal", "Report"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A group of workers that runs from its start to its end or its death.
+
+    Attributes:
+        number: from 1; 0 before the first.
+        workers: how many they are.
+        snapshot: the solver state that they go on from, or an empty string.
+    """
+
+    number: int
+    workers: int
+    snapshot: str
 
 
 @dataclass
@@ -60,20 +75,19 @@ class Journal:
 
     def __init__(self, snapshot: str) -> None:
         self._snapshot = snapshot
-        self._attempt = self._workers = 0
+        self._attempt = Attempt(0, 0, snapshot)
         self._report = Report()
         self._asked: list[int] = []
         self._failure: CaffeError | None = None
 
-    def begin(self, workers: int) -> tuple[int, str]:
-        """A new attempt of so many: its number, from 1, and the solver state to go on from, or an empty string."""
-        self._attempt += 1
-        self._workers = workers
-        return self._attempt, self._snapshot
+    def begin(self, workers: int) -> Attempt:
+        """A new attempt of so many, which goes on from the newest snapshot that was reported."""
+        self._attempt = Attempt(self._attempt.number + 1, workers, self._snapshot)
+        return self._attempt
 
     def report(self, attempt: int, report: Report) -> list[int]:
-        """Takes a report; returns the values of the actions that were asked for since."""
-        if attempt != self._attempt:
+        """Takes a report of the attempt with this number; returns the values of the actions asked for since."""
+        if attempt != self._attempt.number:
             return []
         self._report.add(report)
         if report.snapshots:
@@ -93,7 +107,7 @@ class Journal:
         """The error that ends the run."""
         return self._failure
 
-    def take(self) -> tuple[int, int, Report]:
-        """The attempt's number, how many workers it has, and what was reported since the last time."""
+    def take(self) -> tuple[Attempt, Report]:
+        """The attempt that is under way, and what was reported since the last time."""
         report, self._report = self._report, Report()
-        return self._attempt, self._workers, report
+        return self._attempt, report

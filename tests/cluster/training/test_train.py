@@ -18,11 +18,14 @@ from pycaffe.cli._training_log import read_training_log
 from pycaffe.cluster import Run, RunControl, train
 from pycaffe.cluster.connection import Connection
 from pycaffe.cluster.training.driver import Driver
-from pycaffe.cluster.training.train import _share, checkpoint_interval
+from pycaffe.cluster.training.train import _share, _sources, checkpoint_interval
 from pycaffe.cluster.training.worker_actor import News
 from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.errors import CaffeError, ClusterError, DataError, SolverError
+from pycaffe.net import TRAIN, Net
+from tests.cli.case import write_png
 from tests.cluster.training.small_net import alone, assert_same, write_solver
+from tests.net.nets import layer
 
 TESTS = "momentum: 0.9 test_iter: 2 test_interval: 10 display: 5 snapshot: 10"
 
@@ -249,6 +252,19 @@ def test_each_worker_takes_what_the_nodes_have_room_for(nodes: list[float], work
 def test_a_cluster_without_cpus() -> None:
     with pytest.raises(ClusterError, match="has a CPU for a worker"):
         _share([0.0, 0.0], 2)
+
+
+@pytest.mark.parametrize(("prefix", "names"), [("images/", "a.png"), ("images/a", ".png")])
+def test_what_is_looked_for_on_nodes(
+    prefix: str, names: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    write_png(tmp_path / "images" / "a.png")
+    (tmp_path / "list").write_text(f"{names} 0\n")
+    source = f'image_data_param {{ source: "list" root_folder: "{tmp_path}/{prefix}" }}'
+    (tmp_path / "net").write_text(layer("data", "ImageData", "", "data label", source))
+    assert _sources([Net("net", TRAIN)]) == [str(tmp_path), "list", f"{tmp_path}/images"]
 
 
 def test_a_run_pickles() -> None:

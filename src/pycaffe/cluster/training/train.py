@@ -187,6 +187,8 @@ def _sources(nets: Iterable[Net]) -> list[str]:
         param = node.layer.layer_param
         readers = [value for field, value in param.ListFields() if field.name.endswith("data_param")]
         named = [*(getattr(reader, "source", "") for reader in readers), param.transform_param.mean_file]
+        # What stands before each listed name need not be a folder, but one is in it.
+        named += [os.path.dirname(getattr(reader, "root_folder", "")) for reader in readers]
         found += [name for name in named if name]
     return found
 

@@ -6,7 +6,7 @@ VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 NEEDS := pyproject.toml constraints.txt
-# Processes of `make test`; each takes whole files.
+# Processes of `make test`; each takes whole files, in their order: else those with one long test come last, alone.
 JOBS ?= 2
 
 .PHONY: help demo demo-classify demo-train test lint bench clean
@@ -60,7 +60,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy --strict src/pycaffe
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 bench: $(BENCH)/.bench
 	@set -e; for script in benchmarks/bench_*.py; do \

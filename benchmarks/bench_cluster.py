@@ -1,6 +1,6 @@
 """Training through parameter servers: what the protocol costs and sends, slow workers, what is learned.
 
-    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults] [--quick]
+    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults,nodes] [--quick]
 
 overhead    iterations/s of one worker and one server over those of `caffe train`'s solver, CIFAR-10 quick and LeNet
 protocol    milliseconds of a step beyond that solver's, for a net with almost no payload, and what LeNet's payload adds
@@ -8,6 +8,7 @@ payload     bytes per worker and step over those of the parameters, by compressi
 stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`; how far `ssp` ran ahead
 accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
 faults      the same, where SIGKILL ends 3 workers, a server and then the process that began the run, which is resumed
+nodes       the same on two nodes, one of which is taken away with two of the workers and a server
 
 Peers run in turn, one after the other has ended. Everything runs on this machine, on a Ray that is started for it.
 """
@@ -38,7 +39,7 @@ from pycaffe.cluster.connection import connect
 from pycaffe.proto import schema
 
 ROOT = pathlib.Path(__file__).parents[1]
-SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy", "faults")
+SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy", "faults", "nodes")
 SHAPES = {"cifar10_quick": (100, 3, 32, 32), "lenet": (64, 1, 28, 28)}
 COMPRESSIONS = {None: (1.01, 1.01), "fp16": (0.505, 0.505), "topk:0.01": (0.03, 1.01)}  # bars: pushed, pulled
 STRAGGLERS = {
@@ -278,9 +279,7 @@ def mean_accuracy(solver: Any) -> float:
 
 def faults(quick: bool) -> None:
     iterations = 300 if quick else 1900  # a little more than two epochs of 60,000
-    solver = solver_of_mnist(*mnist_files(), 16, iterations)
-    text = pathlib.Path(solver).read_text().replace("snapshot: 0", f"snapshot: {iterations // 10}")
-    pathlib.Path(solver).write_text(f'{text}snapshot_prefix: "faults"')
+    solver = solver_with_snapshots(iterations, iterations // 10, "faults")
     shutil.copy(ROOT / "benchmarks" / "dying_run.py", "dying_run.py")
     told = pathlib.Path("told.jsonl")
     left, deaths, done = [], [], []
@@ -305,10 +304,44 @@ def faults(quick: bool) -> None:
     print(f"  {verdict(whole):12} {len(done)} of {4 * iterations} batches count, each once")
     print(f"  {verdict(sorted(deaths) == ['driver', 'server'] + 3 * ['worker']):12} died: {', '.join(deaths)}")
     print(f"  {verdict(not left):12} {len(left)} processes left 5 s after each end")
+    print_accuracy(solver, snapshot, quick)
+
+
+def nodes(quick: bool) -> None:
+    iterations = 300 if quick else 2800
+    solver = solver_with_snapshots(iterations, iterations, "nodes")
+    shutil.copy(ROOT / "benchmarks" / "lost_node_run.py", "lost_node_run.py")
+    command = [sys.executable, "lost_node_run.py", solver]
+    # Ray's nodes of one machine need no token; how soon it knows that one is gone, in milliseconds.
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_health_check_period_ms": "200"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=env) as run:
+        printed, _ = run.communicate()
+    if run.returncode != 0:
+        raise SystemExit(f"lost_node_run.py ended with {run.returncode}")
+    time.sleep(5)
+    left = processes_in(run.pid)
+    told = json.loads(printed.strip().splitlines()[-1])
+    gone, batches = told["gone"], told["batches"]
+    print(f"  {verdict(bool(gone and told['restarts'])):12} a node went after {gone} of {iterations} steps")
+    print(f"  {verdict(batches == list(range(len(batches)))):12} {len(batches)} batches of 16 count, each once")
+    print(f"  {verdict(not left):12} {len(left)} processes left 5 s after the end")
+    print_accuracy(solver, f"nodes_iter_{iterations}.solverstate", quick)
+
+
+def solver_with_snapshots(iterations: int, every: int, prefix: str) -> str:
+    """LeNet's solver for workers of 16 images each."""
+    solver = solver_of_mnist(*mnist_files(), 16, iterations)
+    text = pathlib.Path(solver).read_text().replace("snapshot: 0", f"snapshot: {every}")
+    pathlib.Path(solver).write_text(f'{text}snapshot_prefix: "{prefix}"')
+    return solver
+
+
+def print_accuracy(solver: str, snapshot: str, quick: bool) -> None:
+    """On the test images, of a snapshot at a run's end."""
     one = caffe.get_solver(solver)
     one.restore(snapshot)
     reached = mean_accuracy(one)
-    print(f"  {verdict(reached >= (0.9 if quick else ACCURACY)):12} {reached:.4f} after {64 * iterations} images")
+    print(f"  {verdict(reached >= (0.9 if quick else ACCURACY)):12} {reached:.4f} at the end", flush=True)
 
 
 def processes_in(session: int) -> list[int]:

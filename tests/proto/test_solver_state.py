@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -36,6 +37,18 @@ def test_what_is_written_is_read(tmp_path: pathlib.Path, hdf5: bool, plateau: bo
     assert [blob.shape for blob in got.history] == [(2, 3), (1,)]
     for blob, array in zip(got.history, HISTORY):
         np.testing.assert_array_equal(blob.data(), array)
+
+
+def test_hdf5_files_do_not_tell_when_they_were_written(tmp_path: pathlib.Path) -> None:
+    """Else a run that is resumed would not end with the bytes of one that was not."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    state = SavedState(3, "a.caffemodel", minimum_loss=0.5, iter_last_event=1)
+    write_solver_state(str(first), state, HISTORY, hdf5=True)
+    written = int(time.time())
+    while int(time.time()) == written:  # HDF5 counts seconds
+        time.sleep(0.01)
+    write_solver_state(str(second), state, HISTORY, hdf5=True)
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_file_is_never_overwritten(tmp_path: pathlib.Path) -> None:

@@ -169,7 +169,9 @@ def _write_hdf5(path: str, state: SavedState, history: Sequence[npt.ArrayLike]) 
         text = os.fsencode(state.learned_net) + b"\0"  # with its end, which the original reads up to
         kind = h5py.h5t.C_S1.copy()
         kind.set_size(len(text))
-        dataset = h5py.h5d.create(file.id, b"learned_net", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plain.set_obj_track_times(False)  # as `create_dataset` has it
+        dataset = h5py.h5d.create(file.id, b"learned_net", kind, h5py.h5s.create(h5py.h5s.SCALAR), plain)
         dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(text, f"S{len(text)}"), kind)
         file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
         if state.minimum_loss is not None:

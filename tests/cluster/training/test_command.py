@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from pycaffe import cli, glog
+from pycaffe import cli
 from pycaffe.cluster.connection import Connection
 from pycaffe.solvers import get_solver
+from tests.cli.conftest import no_log_goes_on  # noqa: F401 (runs around each test)
 from tests.cluster.training.small_net import alone, assert_same, write_solver
 
 STEPS = 5
 STILL = "base_lr: 1e-7"  # so the losses tell what is read, and not how far the others are
-
-
-@pytest.fixture(autouse=True)
-def no_log_goes_on() -> Iterator[None]:
-    """The command logs to the stderr of its test, and the next test has another one."""
-    yield
-    logger = logging.getLogger("pycaffe")
-    if glog._handler is not None:
-        logger.removeHandler(glog._handler)
-        glog._handler = None
-        logger.setLevel(logging.NOTSET)
 
 
 def losses(solver: str, weights: str, rows: slice) -> list[float]:

@@ -8,7 +8,7 @@ payload     bytes per worker and step over those of the parameters, by compressi
 stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`; how far `ssp` ran ahead
 accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
 faults      the same, where SIGKILL ends 3 workers, a server and then the process that began the run, which is resumed
-nodes       the same on two nodes, one of which is taken away with two of the workers and a server
+nodes       the same on two nodes, one of which is taken away with what runs on it
 
 Peers run in turn, one after the other has ended. Everything runs on this machine, on a Ray that is started for it.
 """

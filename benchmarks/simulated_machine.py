@@ -6,7 +6,6 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 __all__ = ["Clock", "Link", "Processors", "Thread"]
@@ -31,13 +30,15 @@ class Clock:
             action()
 
 
-@dataclass(eq=False)
 class _Job:
-    left: float  # seconds, on cores of its own
-    threads: int
-    computing: bool
-    then: Callable[[], None]
-    rate: float = 1.0  # seconds of it done in a second, at present
+    __slots__ = ("computing", "left", "rate", "then", "threads")
+
+    def __init__(self, left: float, threads: int, computing: bool, then: Callable[[], None]) -> None:
+        self.left = left  # seconds, on cores of its own
+        self.threads = threads
+        self.computing = computing
+        self.then = then
+        self.rate = 1.0  # seconds of it done in a second, at present
 
 
 class Processors:
@@ -47,52 +48,66 @@ class Processors:
         self._enough = cores is None
         self._clock, self._cores, self._crowding = clock, cores or 1, crowding
         self._jobs: list[_Job] = []
+        self._wanted = 0  # threads of all jobs
         self._since = 0.0
         self._plans = 0
+        self._ending = False
 
     def run(self, seconds: float, then: Callable[[], None], threads: int = 1, computing: bool = False) -> None:
         """Calls `then` when a job is done."""
+        clock = self._clock
         if self._enough or seconds <= 0:
-            self._clock.at(self._clock.now + seconds, then)
+            clock.at(clock.now + seconds, then)
             return
-        self._advance()
+        if self._since != clock.now:
+            self._advance()
         self._jobs.append(_Job(seconds, threads, computing, then))
-        self._plan()
+        self._wanted += threads
+        if not self._ending:  # else there is a plan once all that have ended have said what comes next
+            self._plan()
 
     def _advance(self) -> None:
-        passed, self._since = self._clock.now - self._since, self._clock.now
+        now = self._clock.now
+        passed, self._since = now - self._since, now
         for job in self._jobs:
             job.left -= passed * job.rate
 
     def _plan(self) -> None:
         """Rates from now on, and when the first job will end."""
         self._plans += 1
-        jobs = self._jobs
+        jobs, wanted, cores = self._jobs, self._wanted, self._cores
         if not jobs:
             return
-        wanted = 0
-        for job in jobs:
-            wanted += job.threads
-        alone = min(1.0, self._cores / wanted)
-        together = 1 / math.ceil(wanted / self._cores)  # threads that wait for each other: the slowest counts
-        crowded = len(jobs) > 1 and wanted >= self._cores
+        alone = together = 1.0
+        if wanted > cores:
+            alone = cores / wanted
+            together = 1 / math.ceil(wanted / cores)  # threads that wait for each other: the slowest counts
+        crowded = wanted >= cores and len(jobs) > 1
         first = math.inf
         for job in jobs:
             rate = together if job.threads > 1 else alone
-            job.rate = rate / self._crowding if crowded and job.computing else rate
-            first = min(first, job.left / job.rate)
-        self._clock.at(self._clock.now + max(first, 0.0), partial(self._end, self._plans))
+            if crowded and job.computing:
+                rate /= self._crowding
+            job.rate = rate
+            left = job.left / rate
+            if left < first:
+                first = left
+        self._clock.at(self._clock.now + (first if first > 0.0 else 0.0), partial(self._end, self._plans))
 
     def _end(self, plan: int) -> None:
         if plan != self._plans:  # a job has come since
             return
         self._advance()
-        most = max(min(job.left for job in self._jobs), 1e-12)
-        done = [job for job in self._jobs if job.left <= most]
-        self._jobs = [job for job in self._jobs if job.left > most]
-        self._plan()
+        jobs = self._jobs
+        most = max(min([job.left for job in jobs]), 1e-12)
+        done = [job for job in jobs if job.left <= most]
+        self._jobs = [job for job in jobs if job.left > most]
+        self._ending = True
         for job in done:
+            self._wanted -= job.threads
             job.then()
+        self._ending = False
+        self._plan()
 
 
 class Thread:

@@ -14,23 +14,11 @@ import pytest
 from pycaffe.cluster import train
 from pycaffe.cluster.connection import Connection
 from pycaffe.solvers import get_solver
+from tests.cluster.training.run_processes import processes_in
 from tests.cluster.training.small_net import alone, assert_same, write_solver
 from tests.cluster.training.test_train import wait_for_end
 
 WAIT = 90.0
-
-
-def processes_in(session: int) -> list[int]:
-    """The processes of a session, but for those that are dead and not fetched."""
-    found = []
-    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
 
 
 def killed(process: subprocess.Popen[str], at: str) -> None:

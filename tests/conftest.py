@@ -12,6 +12,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of hundreds of child processes compiles pycaffe again
+# torch's idle threads sleep: they would spin, on cores that other processes of `make test` need. Read as torch comes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @dataclass(frozen=True)

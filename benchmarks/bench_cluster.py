@@ -1,21 +1,23 @@
 """Training through parameter servers: what the protocol costs and sends, slow workers, what is learned.
 
-    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults,nodes] [--quick]
+    bench_cluster.py [--sections overhead,protocol,payload,stragglers,accuracy,faults,nodes,link]
+                     [--trials sync,ssp,async,fp16,topk:0.01] [--quick]
 
 overhead    iterations/s of one worker and one server over those of `caffe train`'s solver, CIFAR-10 quick and LeNet
 protocol    milliseconds of a step beyond that solver's, for a net with almost no payload, and what LeNet's payload adds
 payload     bytes per worker and step over those of the parameters, by compression
 stragglers  steps/s of 4 workers that sleep in place of working, over those of `sync`; how far `ssp` ran ahead
-accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98
+accuracy    LeNet on MNIST, 4 workers of 16 images each, with 1.3 times the images that one process needs for 0.98;
+            each of the trials is about a minute
 faults      the same, where SIGKILL ends 3 workers, a server and then the process that began the run, which is resumed
 nodes       the same on two nodes, one of which is taken away with what runs on it
+link        2 workers of 32 images on two nodes in network namespaces, between which the link is cut for 10 and for 60 s
 
 Peers run in turn, one after the other has ended. Everything runs on this machine, on a Ray that is started for it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lmdb
@@ -39,7 +42,16 @@ from pycaffe.cluster.connection import connect
 from pycaffe.proto import schema
 
 ROOT = pathlib.Path(__file__).parents[1]
-SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy", "faults", "nodes")
+sys.path.append(str(ROOT))
+from tests.cluster.training.run_processes import processes_in  # noqa: E402
+from tests.cluster.training.two_namespaces import (  # noqa: E402
+    END_SECONDS,
+    run_with_cuts,
+    two_nodes,
+    why_no_namespaces,
+)
+
+SECTIONS = ("overhead", "protocol", "payload", "stragglers", "accuracy", "faults", "nodes", "link")
 SHAPES = {"cifar10_quick": (100, 3, 32, 32), "lenet": (64, 1, 28, 28)}
 COMPRESSIONS = {None: (1.01, 1.01), "fp16": (0.505, 0.505), "topk:0.01": (0.03, 1.01)}  # bars: pushed, pulled
 STRAGGLERS = {
@@ -47,8 +59,8 @@ STRAGGLERS = {
     "one worker always 5 times slower": ({"probability": 0.0, "rank": 3}, {"ssp": 0.0, "async": 2.5}),
 }
 TRIALS = {
-    "sync": {}, "ssp (2)": {"mode": "ssp", "staleness": 2}, "async": {"mode": "async"},
-    "sync, fp16": {"compression": "fp16"}, "sync, topk:0.01": {"compression": "topk:0.01"},
+    "sync": {}, "ssp": {"mode": "ssp", "staleness": 2}, "async": {"mode": "async"},
+    "fp16": {"compression": "fp16"}, "topk:0.01": {"compression": "topk:0.01"},
 }  # fmt: skip
 ACCURACY = 0.98
 LENET_PARAMETERS = 431_080
@@ -58,13 +70,17 @@ STALENESS = 4
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--sections", type=lambda s: s.split(","), default=list(SECTIONS))
+    parser.add_argument("--trials", type=lambda s: s.split(","), default=list(TRIALS), help="of accuracy")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     with tempfile.TemporaryDirectory() as folder, connect(cpus=8):
         os.chdir(folder)
         for section in options.sections:
             print(f"\n{section}", flush=True)
-            globals()[section](options.quick)
+            if section == "accuracy":
+                accuracy(options.trials)
+            else:
+                globals()[section](options.quick)
 
 
 # -- nets on files
@@ -210,21 +226,15 @@ def rate_of(run: Run) -> float:
     return (len(pushed) - 1) / (max(pushed) - min(pushed))
 
 
-def accuracy(quick: bool) -> None:
+def accuracy(trials: Sequence[str]) -> None:
     net, text = mnist_files()
-    needed = images_alone(solver_of_mnist(net, text, 64, 4000))
-    print(f"  one process: {needed} images until {ACCURACY:g}", flush=True)
-    iterations = int(1.3 * needed / 64)
-    reached: dict[str, float] = {}
-    for name, options in TRIALS.items():
+    needed, iterations, alone = trained_alone(solver_of_mnist(net, text, 64, 4000))
+    print(f"  one process: {needed} images until {ACCURACY:g}; {alone:.4f} after {iterations * 64}", flush=True)
+    for name in trials:
         solver = solver_of_mnist(net, text, 16, iterations)
-        run = train(solver, workers=4, **options)
-        reached[name] = test_accuracy(solver, run)
-        if "compression" in options:
-            held = reached[name] >= reached["sync"] - 0.003
-        else:
-            held = reached[name] >= ACCURACY
-        print(f"  {verdict(held):12} {reached[name]:.4f} after {iterations * 64} images  {name}", flush=True)
+        reached = test_accuracy(solver, train(solver, workers=4, **TRIALS[name]))
+        bar = alone - 0.003 if "compression" in TRIALS[name] else ACCURACY
+        print(f"  {verdict(reached >= bar):12} {reached:.4f} after {iterations * 64} images  {name}", flush=True)
 
 
 def mnist_files() -> tuple[str, str]:
@@ -252,14 +262,17 @@ def solver_of_mnist(net: str, solver: str, batch: int, iterations: int) -> str:
     return f"mnist{batch}.solver"
 
 
-def images_alone(solver: str) -> int:
-    """How many images one process sees until the accuracy is reached, looked at every 50 iterations."""
+def trained_alone(solver: str) -> tuple[int, int, float]:
+    """Of one process: images until the accuracy is reached, iterations for 1.3 times as many, and what they reach."""
     one = caffe.get_solver(solver)
     while one.iter < one.param.max_iter:
         one.step(50)
         if mean_accuracy(one) >= ACCURACY:
             break
-    return int(one.iter) * 64
+    needed = int(one.iter)
+    iterations = int(1.3 * needed)
+    one.step(iterations - needed)
+    return 64 * needed, iterations, mean_accuracy(one)
 
 
 def test_accuracy(solver: str, run: Run) -> float:
@@ -328,10 +341,29 @@ def nodes(quick: bool) -> None:
     print_accuracy(solver, f"nodes_iter_{iterations}.solverstate", quick)
 
 
-def solver_with_snapshots(iterations: int, every: int, prefix: str) -> str:
-    """LeNet's solver for workers of 16 images each."""
-    solver = solver_of_mnist(*mnist_files(), 16, iterations)
+def link(quick: bool) -> None:
+    if why := why_no_namespaces():
+        print(f"  not run: no network namespaces can be made here: {why}", flush=True)
+        return
+    iterations = 300 if quick else 2800
+    solver = solver_with_snapshots(1_000_000, 0, "link", batch=32)  # it is stopped
+    with two_nodes() as spaces:
+        told = run_with_cuts(spaces, solver, iterations, seconds=1800)
+    waited, went_on = told["while cut for 10"], told["while cut for 60"]
+    print(f"  {verdict(waited == 0):12} {waited} steps while the link was cut for 10 s, all waited")
+    print(f"  {verdict(went_on > 0):12} {went_on} steps while it was cut for 60 s, without the other node")
+    print(f"  {verdict(told['whole']):12} {told['batches']} batches of 32 count in {told['iter']} steps, each once")
+    wrong = told["twice"] + told["others"]
+    print(f"  {verdict(not wrong):12} {wrong} batches read twice, or by another than they were given to")
+    print(f"  {verdict(not told['left']):12} {len(told['left'])} processes left {END_SECONDS:.0f} s after the end")
+    print_accuracy(solver, f"link_iter_{told['iter']}.solverstate", quick)
+
+
+def solver_with_snapshots(iterations: int, every: int, prefix: str, batch: int = 16) -> str:
+    """LeNet's solver for workers of so many images each; it takes a snapshot at its end."""
+    solver = solver_of_mnist(*mnist_files(), batch, iterations)
     text = pathlib.Path(solver).read_text().replace("snapshot: 0", f"snapshot: {every}")
+    text = text.replace("snapshot_after_train: false", "snapshot_after_train: true")
     pathlib.Path(solver).write_text(f'{text}snapshot_prefix: "{prefix}"')
     return solver
 
@@ -342,17 +374,6 @@ def print_accuracy(solver: str, snapshot: str, quick: bool) -> None:
     one.restore(snapshot)
     reached = mean_accuracy(one)
     print(f"  {verdict(reached >= (0.9 if quick else ACCURACY)):12} {reached:.4f} at the end", flush=True)
-
-
-def processes_in(session: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-    return found
 
 
 if __name__ == "__main__":

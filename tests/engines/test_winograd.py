@@ -1,4 +1,4 @@
-"""Convolutions become Winograd's products of rows, and numbers stay."""
+"""Convolutions become Winograd's products of rows or tiles, and numbers stay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pycaffe.engines import winograd
 from pycaffe.engines.blocked_layout import block_size
-from pycaffe.engines.winograd import Convolution, pays, use_winograd, winograd_matrices
+from pycaffe.engines.winograd import Convolution, best_form, use_winograd, winograd_matrices
 
 RANDOM = np.random.default_rng(11)
 CHANNELS, OUTPUTS = 32, 64  # whole blocks, in two groups too
@@ -22,7 +22,12 @@ CONV: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 @pytest.fixture(autouse=True)
 def _every_shape_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert block_size() in (8, 16), "on this machine onnxruntime blocks channels"
-    monkeypatch.setattr(winograd, "pays", lambda convolution: True)
+    monkeypatch.setattr(winograd, "best_form", lambda convolution, block: "rows")
+
+
+@pytest.fixture
+def _in_tiles(monkeypatch: pytest.MonkeyPatch, _every_shape_pays: None) -> None:
+    monkeypatch.setattr(winograd, "best_form", lambda convolution, block: "tiles")
 
 
 def model(
@@ -75,6 +80,23 @@ def test_rows_of_any_number(height: int, width: int, bias: bool) -> None:
     types = rewritten(model(conv("x", "y", bias), height=height, width=width))
     assert types.count("Conv") == 6 + 1
     assert ("Slice" in types) == (height % 4 > 0)
+
+
+@pytest.mark.usefixtures("_in_tiles")
+@pytest.mark.parametrize("height, width", [(7, 12), (8, 8), (13, 6), (1, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("group", [1, 2])
+def test_tiles_of_any_number(height: int, width: int, bias: bool, group: int) -> None:
+    types = rewritten(model(conv("x", "y", bias, group=group), height=height, width=width, group=group))
+    assert types.count("Conv") == 6 + 6 + 1
+    assert "Gather" in types
+
+
+@pytest.mark.usefixtures("_in_tiles")
+def test_between_tiles_all_stays_blocked() -> None:
+    back = helper.make_node("MaxPool", ["b"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])
+    types = rewritten(model(conv("x", "a"), helper.make_node("Relu", ["a"], ["b"]), back, height=9))
+    assert (types.count("ReorderInput"), types.count("ReorderOutput")) == (1, 1)
 
 
 @pytest.mark.parametrize("taps", [(5, 5), (5, 1), (3, 7)])
@@ -175,16 +197,22 @@ def test_matrices(taps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "group, outputs, channels, taps, extent, expected",
+    "group, outputs, channels, taps, extent, wide, narrow",
     [
-        (1, 256, 256, 3, 56, True),  # VGG-16
-        (1, 512, 512, 3, 14, True),
-        (1, 64, 64, 3, 224, False),
-        (2, 128, 48, 5, 27, True),  # CaffeNet
-        (2, 128, 192, 3, 13, False),
-        (1, 128, 128, 3, 28, False),  # ResNet-50
-        (1, 512, 512, 3, 1, False),
+        (1, 256, 256, 3, 56, "rows", "tiles"),  # VGG-16
+        (1, 512, 512, 3, 14, "rows", "tiles"),
+        (1, 64, 64, 3, 224, None, None),
+        (2, 128, 48, 5, 27, "rows", "rows"),  # CaffeNet
+        (2, 128, 192, 3, 13, None, None),
+        (1, 128, 128, 3, 28, None, None),  # ResNet-50
+        (1, 256, 256, 3, 14, None, None),
+        (1, 192, 64, 3, 56, None, None),  # GoogLeNet
+        (1, 512, 512, 3, 1, None, None),
     ],
 )
-def test_where_it_pays(group: int, outputs: int, channels: int, taps: int, extent: int, expected: bool) -> None:
-    assert pays(Convolution(group, outputs, channels, (taps, taps), extent, extent)) == expected
+def test_where_it_pays(
+    group: int, outputs: int, channels: int, taps: int, extent: int, wide: str | None, narrow: str | None
+) -> None:
+    """By the blocks of AVX-512 and of AVX2."""
+    c = Convolution(group, outputs, channels, (taps, taps), extent, extent)
+    assert (best_form(c, 16), best_form(c, 8)) == (wide, narrow)

@@ -1,4 +1,4 @@
-"""Computes convolutions with half of the multiplications: Winograd's algorithm along the height.
+"""Computes convolutions with half or a quarter of the multiplications: Winograd's algorithm.
 
 A few rows of outputs y depend on the rows of inputs d that their taps w reach. For m outputs and r taps, n = m + r - 1:
 
@@ -10,8 +10,10 @@ for Convolutional Neural Networks, 2015, in one direction). m = 4: 6 rows in pla
 In ONNX: Bᵀ as n depthwise convolutions of stride m, all n products as one convolution in groups, Aᵀ as a product of
 matrices. All of it, and activations and poolings between such convolutions, stay in onnxruntime's blocked layout
 (`pycaffe.engines.blocked_layout`): the m rows come to their places as long pieces, and nothing is reordered between.
-Tiles, in both directions, save half of the multiplications again, but single pixels have to be put in place, and at
-batch 1 their weights, four times the memory, take longer to read than to multiply. They were slower in VGG-16.
+
+In tiles, along height and width, half of the multiplications is saved again: n² products of single pixels. But pixels
+have to be put in place one by one, and the weights take four times the memory of those that were given. Which of the
+two, if any, is faster depends on the machine and the convolution: `best_form`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +30,17 @@ from pycaffe.blob import FloatArray
 from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight
 from pycaffe.engines.fold_batch_norm import Values, drop_unused
 
-__all__ = ["Convolution", "pays", "use_winograd", "winograd_matrices"]
+__all__ = ["Convolution", "best_form", "use_winograd", "winograd_matrices"]
 
-TILE = 4  # rows of outputs
+Form = Literal["rows", "tiles"]
+
+TILE = 4  # rows of outputs, and columns in tiles
 TAPS = (3, 5)  # along the height, that there are points for
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+# In this order 3 taps err by 4e-7 of the largest output in rows, 1.6e-6 in tiles; with -2 before 0.5, by 7e-7 and 4e-6.
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0)
 # Multiplications that must be saved for each access to memory: reading and writing rows, products, outputs, weights.
 SAVED = 45
+TILES_BLOCK = 8  # the widest blocks that tiles were tried with
 ONE = 1  # the place of the point 1: what is added to its product reaches all outputs with the factor 1
 BLOCKED = ("MaxPool", "Relu")  # also computed in the blocked layout, after a convolution that was
 
@@ -51,22 +57,42 @@ class Convolution:
     width: int
 
 
-def pays(c: Convolution) -> bool:
-    """Whether a convolution is faster by Winograd's algorithm: it saves enough multiplications for what it moves.
+def best_form(c: Convolution, block: int) -> Form | None:
+    """The form of Winograd's algorithm that a convolution is fastest in; None where that is none.
 
-    The bound is from whole nets on a Xeon with AVX-512, 2 threads, nets with and without side by side, medians of
-    ratios. CaffeNet's 5×5 takes 1.4 ms at batch 1 instead of 2.1, the net 17.2 ms instead of 18.1; its 3×3 at 13×13, of
-    which the weights have to be read, gained nothing with a bound of 20. While other work took a part of both cores:
-    CaffeNet at batch 8 gained 1 to 28 %; VGG-16 9 to 22 % at batch 1 and 10 % at batch 8 over what was here before,
-    rows in the plain layout and tiles at 28×28; bounds of 35 and 30 gained less there and lost 5 % of ResNet-50 at
-    batch 8.
+    Either must save enough multiplications for what it moves. The bound of rows is from whole nets on a Xeon with
+    AVX-512, 2 threads, nets with and without side by side, medians of ratios. CaffeNet's 5×5 takes 1.4 ms at batch 1
+    instead of 2.1, the net 17.2 ms instead of 18.1; its 3×3 at 13×13, of which the weights have to be read, gained
+    nothing with a bound of 20. While other work took a part of both cores: CaffeNet at batch 8 gained 1 to 28 %; VGG-16
+    9 to 22 % at batch 1 and 10 % at batch 8 over what was here before, rows in the plain layout and tiles at 28×28;
+    bounds of 35 and 30 gained less there and lost 5 % of ResNet-50 at batch 8.
+
+    Tiles pay where multiplying is slower: on an EPYC with AVX2 (blocks of 8 channels) VGG-16 took 0.83 of the time that
+    it took in rows at batch 1, 0.78 with one thread, and 0.87 at batch 8; bounds that let more convolutions in slowed
+    GoogLeNet and ResNet-50 by 0 to 7 %.
     """
+    if block <= TILES_BLOCK and c.taps == (3, 3) and _tiles_save(c) >= SAVED:
+        return "tiles"
+    return "rows" if _rows_save(c) >= SAVED else None
+
+
+def _rows_save(c: Convolution) -> float:
+    """Multiplications that rows save for each number that they move."""
     tiles, window = -(-c.height // TILE), TILE + c.taps[0] - 1
     inputs, outputs, weights = c.group * c.channels, c.group * c.outputs, c.group * c.outputs * c.channels * c.taps[1]
     saved = weights * c.width * (c.taps[0] * c.height - window * tiles)
     rows = window * tiles * c.width
     moved = inputs * rows * 4 + outputs * rows * 2 + outputs * c.height * c.width * 5 + weights * (window - c.taps[0])
-    return saved >= SAVED * moved
+    return saved / moved
+
+
+def _tiles_save(c: Convolution) -> float:
+    """Multiplications that tiles save for each number that they move; weights, which are read in turn, count half."""
+    tiles, products = -(-c.height // TILE) * -(-c.width // TILE), (TILE + c.taps[0] - 1) * (TILE + c.taps[1] - 1)
+    weights = c.group * c.outputs * c.channels
+    saved = weights * (c.taps[0] * c.taps[1] * c.height * c.width - products * tiles)
+    moved = c.group * tiles * TILE**2 * (10 * c.channels + 8 * c.outputs)
+    return saved / (moved + weights * (products - c.taps[0] * c.taps[1]) / 2)
 
 
 def winograd_matrices(outputs: int, taps: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -97,7 +123,7 @@ def use_winograd(model: Any, values: Values) -> None:
     graph = _BlockedGraph(model, values)
     for node in model.graph.node:
         if node.op_type == "Conv" and node.output[0] in chosen:
-            graph.convolve(node, chosen[node.output[0]])
+            graph.convolve(node, *chosen[node.output[0]])
         elif _may_be_blocked(node) and node.input[0] in graph.channels:
             graph.follow(node)
         else:
@@ -108,8 +134,8 @@ def use_winograd(model: Any, values: Values) -> None:
     drop_unused(model, values)
 
 
-def _chosen(model: Any, values: Values) -> dict[str, Convolution]:
-    """The convolutions to rewrite, by the name of their output."""
+def _chosen(model: Any, values: Values) -> dict[str, tuple[Convolution, Form]]:
+    """The convolutions to rewrite, and into what, by the name of their output."""
     from onnx import shape_inference
 
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in values}
@@ -126,8 +152,10 @@ def _chosen(model: Any, values: Values) -> dict[str, Convolution]:
             _, all_channels, height, width = extents
             group = all_channels // channels
             c = Convolution(group, outputs // group, channels, (taps[0], taps[1]), height, width)
-            if c.channels % block_size() == 0 and c.outputs % block_size() == 0 and pays(c):
-                chosen[node.output[0]] = c
+            whole = c.channels % block_size() == 0 and c.outputs % block_size() == 0
+            form = best_form(c, block_size()) if whole else None
+            if form is not None:
+                chosen[node.output[0]] = (c, form)
     return chosen
 
 
@@ -169,19 +197,22 @@ class _BlockedGraph:
                 self._readers.setdefault(name, []).append(node)
         self._outputs = {value.name for value in model.graph.output}
 
-    def convolve(self, node: Any, c: Convolution) -> None:
+    def convolve(self, node: Any, c: Convolution, form: Form) -> None:
         """Adds what computes a convolution; see the head of this file."""
         self._prefix = f"{node.output[0]}/winograd"
+        (self._in_rows if form == "rows" else self._in_tiles)(node, c)
+
+    def _in_rows(self, node: Any, c: Convolution) -> None:
         inputs, kernel, output = winograd_matrices(TILE, c.taps[0])
-        down, row, pad = -(-c.height // TILE), c.width * block_size(), c.taps[1] // 2
-        windows = [self._rows(self._block(node.input[0]), c, line) for line in inputs]
-        x = self._add("Concat", windows, axis=1)
-        operands = [x, self._weight(node.input[1], c, kernel), *self._bias(node.input[2:], c, len(kernel))]
-        attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, pad, 0, pad], "group": len(kernel) * c.group}
+        outputs, window, pad = c.outputs * c.group, len(kernel), c.taps[1] // 2
+        down, row = -(-c.height // TILE), c.width * block_size()
+        x = self._transformed(self._block(node.input[0]), c.channels * c.group, inputs, c.height, axis=0)
+        weight = self._weight(node.input[1], kernel, (window * outputs, c.channels, 1, c.taps[1]), "rows")
+        operands = [x, weight, *self._bias(node.input[2:], outputs, ONE, window)]
+        attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, pad, 0, pad], "group": window * c.group}
         x = self._add("Conv", operands, domain=DOMAIN, **attributes)
-        x = self._reshape(x, [0, len(kernel), -1])
+        x = self._reshape(x, [0, window, -1])
         x = self._add("MatMul", [self._constant(f"output{c.taps[0]}", output), x])
-        outputs = c.outputs * c.group
         x = self._reshape(x, [0, TILE, outputs // block_size() * down, row])
         x = self._add("Transpose", [x], perm=[0, 2, 1, 3])
         rows = TILE * down
@@ -190,6 +221,21 @@ class _BlockedGraph:
             x = self._add("Slice", [x, *(self._integers([number]) for number in (0, c.height, 1))])
             rows = c.height
         self._finish(node.output[0], self._reshape(x, [-1, outputs, rows, c.width]), outputs)
+
+    def _in_tiles(self, node: Any, c: Convolution) -> None:
+        inputs, kernel, output = winograd_matrices(TILE, c.taps[0])
+        channels, outputs, window = c.channels * c.group, c.outputs * c.group, len(kernel)
+        x = self._transformed(self._block(node.input[0]), channels, inputs, c.height, axis=0)
+        x = self._transformed(x, window * channels, inputs, c.width, axis=1)
+        weight = self._weight(node.input[1], kernel, (window**2 * outputs, c.channels, 1, 1), "tiles")
+        operands = [x, weight, *self._bias(node.input[2:], outputs, ONE * window + ONE, window**2)]
+        x = self._add("Conv", operands, domain=DOMAIN, kernel_shape=[1, 1], group=window**2 * c.group)
+        x = self._reshape(x, [0, window**2, -1])
+        x = self._add("MatMul", [self._constant(f"tile{c.taps[0]}", np.kron(output, output)), x])
+        # Pixels that are blocks of channels come to their places; a Gather, other than a Transpose, uses all threads.
+        places = self._constant(f"places{outputs}x{c.height}x{c.width}", _places(c, outputs // block_size()))
+        x = self._add("Gather", [self._reshape(x, [0, -1, block_size()]), places], axis=1)
+        self._finish(node.output[0], self._reshape(x, [-1, outputs, c.height, c.width]), outputs)
 
     def follow(self, node: Any) -> None:
         """Adds a node that reads a blocked value."""
@@ -226,36 +272,43 @@ class _BlockedGraph:
         self._add("ReorderOutput", [x], domain=DOMAIN, channels=channels)
         self.nodes[-1].output[0] = name
 
-    def _rows(self, x: str, c: Convolution, line: FloatArray) -> str:
-        """One line of Bᵀ along the height, which is padded, at each tile."""
-        channels, window, pad = c.group * c.channels, len(line), c.taps[0] // 2
-        after = TILE * -(-c.height // TILE) - c.height + pad
-        kernel = np.broadcast_to(line.reshape(1, 1, window, 1), (channels, 1, window, 1))
-        numbers = "_".join(f"{number:g}" for number in line)
-        weight = self._constant(f"input{numbers}-{channels}", blocked_weight(kernel, block_size()))
-        attributes = {"kernel_shape": [window, 1], "strides": [TILE, 1], "pads": [pad, 0, after, 0]}
-        return self._add("Conv", [x, weight], domain=DOMAIN, group=channels, **attributes)
+    def _transformed(self, x: str, channels: int, lines: FloatArray, extent: int, axis: int) -> str:
+        """Bᵀ along the height (axis 0) or the width, which is padded, at each tile: one line's channels, the next's."""
+        window = len(lines)
+        pad = (window - TILE) // 2  # half of the taps
+        after = TILE * -(-extent // TILE) - extent + pad
+        shape = [1, 1]
+        shape[axis] = window
+        place = [int(i == axis) for i in range(2)]
+        strides, begin, end = [max(TILE * i, 1) for i in place], [pad * i for i in place], [after * i for i in place]
+        parts = []
+        for line in lines:
+            kernel = np.broadcast_to(line.reshape(1, 1, *shape), (channels, 1, *shape))
+            numbers = "_".join(f"{number:g}" for number in line)
+            weight = self._constant(f"input{numbers}-{channels}-{axis}", blocked_weight(kernel, block_size()))
+            attributes = {"kernel_shape": shape, "strides": strides, "pads": [*begin, *end]}
+            parts.append(self._add("Conv", [x, weight], domain=DOMAIN, group=channels, **attributes))
+        return self._add("Concat", parts, axis=1)
 
-    def _weight(self, name: str, c: Convolution, kernel: FloatArray) -> str:
-        """The weights of all products: G times the columns of taps."""
+    def _weight(self, name: str, kernel: FloatArray, dims: tuple[int, ...], form: Form) -> str:
+        """The weights of all products: G times the taps."""
         from onnx import TensorProto
 
         transformed = f"{self._prefix}/weight"
-        dims = (len(kernel) * c.group * c.outputs, c.channels, 1, c.taps[1])
-        self._values[transformed] = functools.partial(_transformed_weight, self._values[name], kernel, block_size())
+        self._values[transformed] = functools.partial(_products, self._values[name], kernel, block_size(), form)
         tensor = TensorProto(name=transformed, data_type=TensorProto.FLOAT, dims=dims)
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="memory")
         self._initializers.append(tensor)
         return transformed
 
-    def _bias(self, bias: list[str], c: Convolution, products: int) -> list[str]:
-        """The bias for one product, 0 for the others; onnxruntime computes it once."""
+    def _bias(self, bias: list[str], outputs: int, place: int, products: int) -> list[str]:
+        """The bias for the product at a place, 0 for the others; onnxruntime computes it once."""
         if not bias:
             return []
-        outputs = c.outputs * c.group
         zeros = [
-            self._constant(f"zeros{n * outputs}", np.zeros(n * outputs, np.float32)) for n in (ONE, products - ONE - 1)
+            self._constant(f"zeros{n * outputs}", np.zeros(n * outputs, np.float32))
+            for n in (place, products - place - 1)
         ]
         return [self._add("Concat", [zeros[0], bias[0], zeros[1]], axis=0)]
 
@@ -284,9 +337,28 @@ class _BlockedGraph:
         return name
 
 
-def _transformed_weight(make: Callable[[], FloatArray], kernel: FloatArray, block: int) -> FloatArray:
+def _products(make: Callable[[], FloatArray], kernel: FloatArray, block: int, form: Form) -> FloatArray:
+    """The blocked weights of one product after the other; in tiles those of one column's lie together."""
+    if form == "rows":
+        return _rows_of_weights(make(), kernel, block)
+    columns = np.tensordot(kernel, make(), (1, 3))  # (products, outputs, channels, taps)
+    return np.concatenate([_rows_of_weights(column[..., np.newaxis], kernel, block) for column in columns])
+
+
+def _rows_of_weights(weight: FloatArray, kernel: FloatArray, block: int) -> FloatArray:
     """G times the taps of weights (outputs, channels, taps, width), blocked, for one product after the other."""
-    weight = make()
     rows = np.stack([blocked_weight(weight[:, :, row : row + 1], block) for row in range(weight.shape[2])])
     products: FloatArray = np.tensordot(kernel, rows, 1)  # (products, outputs, channels, 1, width)
     return products.reshape(-1, *products.shape[2:])
+
+
+def _places(c: Convolution, blocks: int) -> npt.NDArray[np.int32]:
+    """Where the pixels of each block of outputs lie among [column in tile][row in tile][block][tile down][tile across].
+
+    Those of the last tiles that hang over the image are left out.
+    """
+    down, across = -(-c.height // TILE), -(-c.width // TILE)
+    numbers = np.arange(TILE * TILE * blocks * down * across, dtype=np.int32)
+    images = numbers.reshape(TILE, TILE, blocks, down, across).transpose(2, 3, 1, 4, 0)
+    images = images.reshape(blocks, down * TILE, across * TILE)
+    return np.ascontiguousarray(images[:, : c.height, : c.width]).reshape(-1)

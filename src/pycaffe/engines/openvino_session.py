@@ -29,7 +29,7 @@ __all__ = ["OpenVinoSession", "check_openvino", "has_native_bfloat16"]
 TYPES = {"float32": "f32", "bfloat16": "bf16"}  # as INFERENCE_PRECISION_HINT names them
 MAX_COMPILED = 2  # of one session, by the shapes of its inputs; each holds packed weights of its own
 logger = logging.getLogger("pycaffe.engines")
-_warned_of_emulation = False
+_warned = False
 
 
 class OpenVinoSession:
@@ -41,7 +41,10 @@ class OpenVinoSession:
         threads: threads inside one run.
         precision: "float32" or "bfloat16". Inputs and outputs are float32 in any case. A CPU without bfloat16
             instructions (AMX_BF16 or AVX512_BF16) computes with rounded values all the same, but emulated and several
-            times slower than float32, which is logged as a warning; one without AVX-512 computes in float32.
+            times slower than float32; one without AVX-512 computes in float32. Either is logged as a warning, once.
+
+    Attributes:
+        precision: in which it computes, in OpenVINO's words.
 
     Raises:
         MissingExtra: openvino is not installed.
@@ -53,8 +56,7 @@ class OpenVinoSession:
     ) -> None:
         self._openvino = _import_openvino()
         self._core = self._openvino.Core()
-        if precision == "bfloat16":
-            _warn_of_emulation(self._core)
+        self._asked_for_bfloat16 = precision == "bfloat16"
         self._settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": TYPES[precision],
@@ -120,6 +122,8 @@ class OpenVinoSession:
             except RuntimeError as error:
                 raise NetError(f"OpenVINO cannot compile this net for inputs of shapes {shapes!r}: {error}") from error
             self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+            if self._asked_for_bfloat16:
+                _warn_without_bfloat16(self.precision)
             index = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
             self._compiled[shapes] = compiled.create_infer_request(), index
         self._compiled.move_to_end(shapes)
@@ -159,10 +163,10 @@ def _import_openvino() -> Any:
         del sys.modules["openvino_telemetry"]
 
 
-def _warn_of_emulation(core: Any) -> None:
-    global _warned_of_emulation
-    if not _warned_of_emulation and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        _warned_of_emulation = True
-        logger.warning(
-            "This CPU has no bfloat16 instructions: precision='bfloat16' is emulated and slower than float32."
-        )
+def _warn_without_bfloat16(precision: str) -> None:
+    """Says once what a CPU without bfloat16 instructions does in their place."""
+    global _warned
+    if not _warned and not has_native_bfloat16():
+        _warned = True
+        instead = "computed in float32" if "float32" in precision else "emulated and slower than float32"
+        logger.warning("This CPU has no bfloat16 instructions: precision='bfloat16' is %s.", instead)

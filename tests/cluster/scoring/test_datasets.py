@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from tests.cli.case import write_png
 from tests.workers import faults
 from tests.workers.tiny_net import expected_scores, write_tiny_net
 
+MEET_SECONDS = 60.0
+
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
@@ -30,6 +34,19 @@ def rows_of(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def act_of_row(row: dict[str, Any]) -> Any:
     return faults.act({"raise": ("raise", "plain"), "os._exit": ("os._exit", 5)}.get(row["what"], row["value"]))
+
+
+def meet(row: dict[str, Any]) -> Any:
+    """Each actor has one process here; all of them have called this function when it returns for the first time."""
+    here = pathlib.Path(row["here"])
+    own = here / f"{os.getpid()}.actor"
+    if not own.exists():
+        own.touch()
+    while len(list(here.glob("*.actor"))) < 2:
+        if time.time() > own.stat().st_mtime + MEET_SECONDS:
+            raise TimeoutError("nobody else came")
+        time.sleep(0.05)
+    return faults.filled(row["value"])
 
 
 @pytest.mark.slow
@@ -70,6 +87,22 @@ def test_rows_of_parquet_one_of_which_kills_its_process(
         expected = expected_scores(net[1], net[0], faults.filled(index))
         np.testing.assert_allclose(rows[index]["score"], expected, rtol=1e-4, atol=1e-4)
         assert rows[index]["error"] is None
+
+
+@pytest.mark.slow
+def test_actors_become_more_where_there_is_work(
+    local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    """The pool begins with one. The rows of one file wait for as many actors at work as there may be."""
+    (tmp_path / "in").mkdir()
+    table = pyarrow.table({"value": [float(index) for index in range(96)], "here": [str(tmp_path)] * 96})
+    pyarrow.parquet.write_table(table, tmp_path / "in" / "a.parquet")
+    mapped = map_dataset(
+        tmp_path / "in", *net, out=tmp_path / "out", column=None, preprocess=meet, batch_size=1, actors=(1, 2)
+    )
+    assert (mapped.rows, mapped.errors) == (96, 0)
+    assert len(list(tmp_path.glob("*.actor"))) == 2
+    assert len(list((tmp_path / "out").glob("*.parquet"))) <= 6, "no file for each block of two rows"
 
 
 def test_what_makes_no_sense(local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path) -> None:

@@ -23,12 +23,15 @@ from pycaffe.cluster.connection import Connection, check_nodes, connect, load_ra
 from pycaffe.cluster.scoring.node_files import NodeFile, offer, path_here
 from pycaffe.errors import ClusterError, InputError, MissingExtra
 from pycaffe.net import TEST, Net
+from pycaffe.threads import available_cores
 from pycaffe.workers import Pool
 
 __all__ = ["DatasetScorer", "Mapped", "map_dataset"]
 
 IMAGES = ["bmp", "gif", "jp2", "jpeg", "jpg", "png", "pgm", "ppm", "tif", "tiff", "webp"]
 ERROR = "error"
+READERS, MOST_READERS = "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", 32
+BLOCKS_IN_FILE = 8  # at least, where there are so many
 Path = str | os.PathLike[str]
 
 
@@ -98,24 +101,26 @@ def map_dataset(
         raise InputError(f"{target!r} is there already. Remove it, or give another out.")
     arguments: dict[str, Any] = {"batch_size": batch_size, "retries": retries, "item_timeout": item_timeout}
     arguments.update({"gpus": gpus_per_actor} if gpus_per_actor else {"workers": workers_per_actor})
-    with connect(address, cpus=bounds[0] * workers_per_actor + 1) as connection, _quiet():
+    with connect(address, cpus=bounds[0] * workers_per_actor + 1) as connection, _quiet(), _few_readers(connection):
         ray = connection.ray
         paths = [os.fspath(path) for path in (model, weights) if path is not None]
         files = [offer(ray, path, travels=not connection.started) for path in paths]
         data = _read(connection, dataset)
         if column is not None and column not in data.columns():
             raise InputError(f"The dataset has no column {column!r}. It has {data.columns()!r}.")
-        mapped = data.map_batches(
+        rows = batch_size * 2 * workers_per_actor  # so that the pool's processes have something to share
+        # A block is one actor's, and a file of a million paths is one block as Ray Data reads it.
+        mapped = data.repartition(target_num_rows_per_block=rows).map_batches(
             DatasetScorer,
             batch_format="pyarrow",
-            batch_size=batch_size * 2 * workers_per_actor,  # so that the pool's processes have something to share
+            batch_size=rows,
             compute=_data().ActorPoolStrategy(min_size=bounds[0], max_size=bounds[1]),
             fn_constructor_args=(sys.path, cloudpickle.dumps(preprocess), files, names, column, arguments),
             num_cpus=workers_per_actor,
             num_gpus=gpus_per_actor,
         )
         try:
-            mapped.write_parquet(target)
+            mapped.write_parquet(target, min_rows_per_file=rows * BLOCKS_IN_FILE)
         except (ray.exceptions.RayError, OSError) as error:
             raise ClusterError(f"The dataset could not be mapped: {_innermost(error)}") from error
         return _counted(target)
@@ -257,3 +262,20 @@ def _quiet() -> Iterator[None]:
     finally:
         context.enable_progress_bars = before[0]
         logger.setLevel(before[1])
+
+
+@contextlib.contextmanager
+def _few_readers(connection: Connection) -> Iterator[None]:
+    """With at most one actor for each CPU that looks into Parquet files first, unless the environment says how many.
+
+    Ray Data starts 32 of them by itself, for the dataset and again for what was written: a minute for two cores.
+    """
+    if READERS in os.environ:
+        yield
+        return
+    cpus = available_cores() if connection.started else int(connection.ray.cluster_resources().get("CPU", 1))
+    os.environ[READERS] = str(max(1, min(cpus, MOST_READERS)))
+    try:
+        yield
+    finally:
+        del os.environ[READERS]

@@ -5,9 +5,12 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+import pycaffe.cli
 
 NET = """
 name: "small"
@@ -35,21 +38,35 @@ def model(tmp_path: pathlib.Path) -> str:
     return str(path)
 
 
-def caffe_time(*words: Any, status: int = 0, **environment: str) -> list[str]:
-    """The messages on stderr, without the glog prefix where a line has one."""
+PREFIX = r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ (caffe\.cpp|time\.py):\d+\] "
+CaffeTime = Callable[..., "list[str]"]
+
+
+def in_a_process(*words: Any, **environment: str) -> str:
+    """What `caffe time` writes to stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "pycaffe", "time", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=100,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **environment},
     )
-    assert done.returncode == status, done.stderr
-    assert done.stdout == ""
-    return [
-        re.sub(r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ (caffe\.cpp|time\.py):\d+\] ", "", line)
-        for line in done.stderr.splitlines()
-    ]
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def caffe_time(capsys: pytest.CaptureFixture[str]) -> CaffeTime:
+    """The messages on stderr, without the glog prefix where a line has one."""
+
+    def run_here(*words: Any, status: int = 0) -> list[str]:
+        with pytest.raises(SystemExit) as end:
+            pycaffe.cli.main(["time", *map(str, words)])
+        printed = capsys.readouterr()
+        assert (end.value.code, printed.out) == (status, ""), printed.err
+        return [re.sub(PREFIX, "", line) for line in printed.err.splitlines()]
+
+    return run_here
 
 
 def milliseconds(lines: list[str], start: str) -> float:
@@ -64,7 +81,7 @@ def per_layer(lines: list[str], direction: str) -> dict[str, float]:
     return {match.group(1): float(match.group(2)) for match in found if match}
 
 
-def test_the_table_has_the_originals_lines_in_their_order(model: str) -> None:
+def test_the_table_has_the_originals_lines_in_their_order(caffe_time: CaffeTime, model: str) -> None:
     lines = caffe_time("-model", model, "-iterations", 3)
     begin = lines.index("*** Benchmark begins ***")
     end = lines.index("*** Benchmark ends ***")
@@ -87,7 +104,7 @@ def test_the_table_has_the_originals_lines_in_their_order(model: str) -> None:
     assert milliseconds(lines[end:], "Average compiled Forward pass (TEST):") > 0
 
 
-def test_the_figures_add_up(model: str) -> None:
+def test_the_figures_add_up(caffe_time: CaffeTime, model: str) -> None:
     lines = caffe_time("--model", model, "--iterations", 4, "--engine", "torch")
     forward, backward = milliseconds(lines, "Average Forward pass:"), milliseconds(lines, "Average Backward pass:")
     both = milliseconds(lines, "Average Forward-Backward:")
@@ -101,7 +118,7 @@ def test_the_figures_add_up(model: str) -> None:
     assert not any("compiled" in line for line in lines)
 
 
-def test_the_test_phase_has_the_layers_of_that_phase(model: str) -> None:
+def test_the_test_phase_has_the_layers_of_that_phase(caffe_time: CaffeTime, model: str) -> None:
     lines = caffe_time("--model", model, "--phase", "TEST", "--iterations", 1)
     assert list(per_layer(lines, "forward")) == [*TRAIN_LAYERS[:-1], "prob"]
     assert list(per_layer(lines, "backward")) == [*TRAIN_LAYERS[:-1], "prob"]
@@ -109,13 +126,14 @@ def test_the_test_phase_has_the_layers_of_that_phase(model: str) -> None:
 
 def test_onnxruntime_times_each_layer_and_the_whole_without_torch(model: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('not installed')")
-    lines = caffe_time("--model", model, "--engine", "onnxruntime", "--iterations", 2, PYTHONPATH=str(tmp_path))
+    words = ("--model", model, "--engine", "onnxruntime", "--iterations", 2)
+    lines = [re.sub(PREFIX, "", line) for line in in_a_process(*words, PYTHONPATH=str(tmp_path)).splitlines()]
     assert list(per_layer(lines, "forward")) == [*TRAIN_LAYERS[:-1], "prob"]
     assert per_layer(lines, "backward") == {}
     assert milliseconds(lines, "Average compiled Forward pass (TEST):") > 0
 
 
-def test_weights_are_used(model: str, tmp_path: pathlib.Path) -> None:
+def test_weights_are_used(caffe_time: CaffeTime, model: str, tmp_path: pathlib.Path) -> None:
     from pycaffe.net import TRAIN, Net
 
     net = Net(model, TRAIN)
@@ -126,25 +144,26 @@ def test_weights_are_used(model: str, tmp_path: pathlib.Path) -> None:
     assert loss < 1e-6
 
 
-def test_stages_choose_layers(model: str, tmp_path: pathlib.Path) -> None:
+def test_stages_choose_layers(caffe_time: CaffeTime, model: str, tmp_path: pathlib.Path) -> None:
     staged = 'layer { name: "extra" type: "Silence" bottom: "conv" include { stage: "wide" } }'
     pathlib.Path(model).write_text(NET + staged)
     assert "extra" in per_layer(caffe_time("--model", model, "--iterations", 1, "--stage", "wide,x"), "forward")
     assert "extra" not in per_layer(caffe_time("--model", model, "--iterations", 1, "--stage", "x"), "forward")
 
 
-def test_a_net_without_a_test_phase_says_so(model: str) -> None:
+def test_a_net_without_a_test_phase_says_so(caffe_time: CaffeTime, model: str) -> None:
     text = NET.replace('top: "data" top: "label"', 'top: "data" top: "label" include { phase: TRAIN }')
     pathlib.Path(model).write_text(text)
     lines = caffe_time("--model", model, "--iterations", 1)
     assert re.match(r"Average compiled Forward pass \(TEST\): not measured\. Unknown bottom blob 'data'", lines[-1])
 
 
-def test_glog_minloglevel_silences(model: str) -> None:
-    assert caffe_time("--model", model, "--iterations", 1, GLOG_minloglevel="2") == []
+def test_glog_minloglevel_silences(caffe_time: CaffeTime, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    assert caffe_time("--model", model, "--iterations", 1) == []
 
 
-def test_what_cannot_be_carried_out(model: str) -> None:
+def test_what_cannot_be_carried_out(caffe_time: CaffeTime, model: str) -> None:
     assert "Could not open file nothing.prototxt" in caffe_time("--model", "nothing.prototxt", status=2)[-1]
     assert "Missing option" in caffe_time(status=2)[-1]
     assert "0 is not in the range" in caffe_time("--model", model, "--iterations", 0, status=2)[-1]
@@ -153,17 +172,14 @@ def test_what_cannot_be_carried_out(model: str) -> None:
 
 
 def test_lines_name_their_places_in_the_original(model: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pycaffe", "time", "-model", model, "-iterations", "1"],
-        capture_output=True, text=True, timeout=100, check=True,
-    )  # fmt: skip
-    places = dict(reversed(re.findall(r"(\S+:\d+)\] +(\S+ \S+ ?\S*)", done.stderr, re.M)))
+    printed = in_a_process("-model", model, "-iterations", 1)
+    places = dict(reversed(re.findall(r"(\S+:\d+)\] +(\S+ \S+ ?\S*)", printed, re.M)))
     assert places["caffe.cpp:343"] == "Use CPU."
     assert places["caffe.cpp:394"] == "Iteration: 1 forward-backward"
     assert places["caffe.cpp:415"] == "*** Benchmark ends"
 
 
-def test_bfloat16_runs_on_openvino(model: str) -> None:
+def test_bfloat16_runs_on_openvino(caffe_time: CaffeTime, model: str) -> None:
     lines = caffe_time("--model", model, "--precision", "bfloat16", "--iterations", 1)
     assert list(per_layer(lines, "forward")) == [*TRAIN_LAYERS[:-1], "prob"]
     assert milliseconds(lines, "Average compiled Forward pass (TEST):") > 0

@@ -1,4 +1,4 @@
-"""Several solvers as processes on gloo. Each script does what the original's train.py does."""
+"""Several solvers as processes on gloo. Each run does what the original's train.py does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,14 @@ from pycaffe.solvers import Action, SGDSolver, data_parallel
 from pycaffe.solvers.data_parallel import NCCL, AgreedAction
 from tests.net.nets import ip, layer
 
+# Each run is forked from one process: importing torch takes longer than all the rest.
 SCRIPT = """
+import os
 import sys
 from multiprocessing import Process
 import numpy as np
+import sympy  # by torch's first gradient, which would take half a second for it
+import torch
 import caffe
 from pycaffe.solvers import Action
 from pycaffe.solvers.data_parallel import AgreedAction, SavedPlaces
@@ -63,8 +68,7 @@ def solve(solver_file, uid, rank, count, out, options):
     values = {f"{name}{i}": blob.data for name, blobs in solver.net.params.items() for i, blob in enumerate(blobs)}
     np.savez(f"{out}.{rank}", iter=solver.iter, **values)
 
-if __name__ == "__main__":
-    solver_file, count, out, *options = sys.argv[1:]
+def train(solver_file, count, out, *options):
     uid = caffe.NCCL.new_uid()
     processes = [Process(target=solve, args=(solver_file, uid, rank, int(count), out, options), daemon=True)
                  for rank in range(int(count))]
@@ -73,6 +77,16 @@ if __name__ == "__main__":
     for process in processes:
         process.join()
     sys.exit(max(process.exitcode for process in processes))
+
+if __name__ == "__main__":
+    while folder := sys.stdin.readline().rstrip():
+        words = sys.stdin.readline().split()
+        child = os.fork()
+        if child == 0:
+            os.environ["TMPDIR"] = folder + "/temporary"
+            os.dup2(os.open(folder + "/stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            train(*words)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 SOLVER = """
 net: "%s" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.01 max_iter: 5 random_seed: 3
@@ -106,19 +120,40 @@ def write_solver(folder: pathlib.Path, batch: int, more: str = "", net: str = ""
     return path
 
 
-def run(folder: pathlib.Path, solver: pathlib.Path, count: int, *options: str, status: int = 0) -> list[dict[str, Any]]:
-    """The parameters of each rank after the run, and its iteration."""
-    script = folder / "script.py"
+Run = Callable[..., "list[dict[str, Any]]"]
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    script = tmp_path_factory.mktemp("trainer") / "script.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(solver), str(count), str(folder / "out"), *options],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "TMPDIR": str(folder / "temporary")},
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    if status:
-        return [{"stderr": done.stderr}]
-    assert list((folder / "temporary").glob("pycaffe*")) == []
-    return [dict(np.load(folder / f"out.{rank}.npz")) for rank in range(count)]
+    words = [sys.executable, "-W", "ignore", str(script)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def run(trainer: subprocess.Popen[str], folder: pathlib.Path) -> Run:
+    assert trainer.stdin is not None
+    assert trainer.stdout is not None
+    pipes = trainer.stdin, trainer.stdout
+
+    def run_of(solver: pathlib.Path, count: int, *options: str, status: int = 0) -> list[dict[str, Any]]:
+        """The parameters of each rank after the run, and its iteration."""
+        pipes[0].write(f"{folder}\n{solver} {count} {folder / 'out'} {' '.join(options)}\n")
+        pipes[0].flush()
+        ended = pipes[1].readline()
+        printed = (folder / "stderr").read_text()
+        assert ended == f"{status}\n", printed
+        if status:
+            return [{"stderr": printed}]
+        assert list((folder / "temporary").glob("pycaffe*")) == []
+        return [dict(np.load(folder / f"out.{rank}.npz")) for rank in range(count)]
+
+    return run_of
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], **tolerance: float) -> None:
@@ -128,32 +163,32 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any], **tolerance: fl
 
 
 @pytest.mark.parametrize("more", ["", "layer_wise_reduce: false", "iter_size: 2", "iter_size: 2 clip_gradients: 0.05"])
-def test_two_solvers_are_one_with_the_joined_batch(folder: pathlib.Path, more: str) -> None:
-    (expected,) = run(folder, write_solver(folder, 8, more), 1)
-    first, second = run(folder, write_solver(folder, 4, more), 2)
+def test_two_solvers_are_one_with_the_joined_batch(run: Run, folder: pathlib.Path, more: str) -> None:
+    (expected,) = run(write_solver(folder, 8, more), 1)
+    first, second = run(write_solver(folder, 4, more), 2)
     assert expected["iter"] == 5
     assert_same(first, second, rtol=0, atol=0)
     assert_same(first, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_all_begin_with_the_parameters_of_rank_0(folder: pathlib.Path) -> None:
+def test_all_begin_with_the_parameters_of_rank_0(run: Run, folder: pathlib.Path) -> None:
     solver = write_solver(folder, 4)
-    plain, _ = run(folder, solver, 2)
-    first, second = run(folder, solver, 2, "differ")
+    plain, _ = run(solver, 2)
+    first, second = run(solver, 2, "differ")
     assert_same(first, plain, rtol=0, atol=0)
     assert_same(second, plain, rtol=0, atol=0)
 
 
-def test_all_stop_after_the_same_iteration(folder: pathlib.Path) -> None:
-    first, second = run(folder, write_solver(folder, 4), 2, "stop")
+def test_all_stop_after_the_same_iteration(run: Run, folder: pathlib.Path) -> None:
+    first, second = run(write_solver(folder, 4), 2, "stop")
     assert (first["iter"], second["iter"]) == (3, 3)
     assert_same(first, second, rtol=0, atol=0)
 
 
-def test_all_go_on_where_each_was_in_its_data(folder: pathlib.Path) -> None:
-    whole, _ = run(folder, write_solver(folder, 4, "snapshot: 4"), 2, "places")
+def test_all_go_on_where_each_was_in_its_data(run: Run, folder: pathlib.Path) -> None:
+    whole, _ = run(write_solver(folder, 4, "snapshot: 4"), 2, "places")
     snapshot = str(folder / "run_iter_4.solverstate")
-    resumed, _ = run(folder, write_solver(folder, 4), 2, snapshot)
+    resumed, _ = run(write_solver(folder, 4), 2, snapshot)
     assert resumed["iter"] == 5
     assert_same(resumed, whole, rtol=0, atol=0)
     alone = SGDSolver(str(write_solver(folder, 8)))
@@ -163,21 +198,21 @@ def test_all_go_on_where_each_was_in_its_data(folder: pathlib.Path) -> None:
     assert_same({"iter": alone.iter, **found}, whole, rtol=1e-5, atol=1e-7)
 
 
-def test_a_solver_that_is_gone(folder: pathlib.Path) -> None:
-    (died,) = run(folder, write_solver(folder, 4), 2, "die", status=7)
+def test_a_solver_that_is_gone(run: Run, folder: pathlib.Path) -> None:
+    (died,) = run(write_solver(folder, 4), 2, "die", status=7)
     assert "SolversLost: Solver 0 of 2 lost the others: one of them has probably ended." in died["stderr"]
 
 
-def test_shared_parameters_travel_together_or_not_at_all(folder: pathlib.Path) -> None:
+def test_shared_parameters_travel_together_or_not_at_all(run: Run, folder: pathlib.Path) -> None:
     shared = ip("again", "hidden", 3, 'param { name: "w" } param { name: "b" }') + ip(
         "more", "hidden", 3, 'param { name: "w" } param { name: "b" }'
     )
     losses = layer("l1", "SoftmaxWithLoss", "again label") + layer("l2", "SoftmaxWithLoss", "more label")
-    (failed,) = run(folder, write_solver(folder, 4, net=shared + losses), 2, status=1)
+    (failed,) = run(write_solver(folder, 4, net=shared + losses), 2, status=1)
     assert "Layer-wise reduce is not supported for nets with shared weights." in failed["stderr"]
     more = "layer_wise_reduce: false"
-    (expected,) = run(folder, write_solver(folder, 8, more, net=shared + losses), 1)
-    first, _ = run(folder, write_solver(folder, 4, more, net=shared + losses), 2)
+    (expected,) = run(write_solver(folder, 8, more, net=shared + losses), 1)
+    first, _ = run(write_solver(folder, 4, more, net=shared + losses), 2)
     assert_same(first, expected, rtol=1e-5, atol=1e-7)
 
 

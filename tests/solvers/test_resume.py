@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import lmdb
 import numpy as np
@@ -41,7 +42,7 @@ weight_decay: 0.001 max_iter: 200 snapshot: 9 snapshot_prefix: "run" random_seed
 # says how far it is. Forks, because each death costs a process, and importing torch takes longer than all the rest.
 SCRIPT = r"""
 import glob, os, re, sys
-import torch
+import sympy, torch  # sympy by torch's first gradient
 import caffe
 
 def train():
@@ -131,29 +132,37 @@ class Trainer:
         assert self.process.returncode == 0
 
 
+@pytest.fixture(scope="module")
+def trainers() -> Iterator[tuple[Trainer, Trainer]]:
+    """Two, so that nothing is at the same place in memory."""
+    both = Trainer(), Trainer()
+    yield both
+    for trainer in both:
+        trainer.close()
+
+
 @pytest.mark.parametrize(
     ("write_data", "solver_type", "more"),
     [(write_image_list, "SGD", "momentum: 0.9"), (write_lmdb, "Adam", "momentum: 0.9 snapshot_format: BINARYPROTO")],
     ids=["ImageData, SGD", "LMDB, Adam"],
 )
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(
-    tmp_path: pathlib.Path, write_data: object, solver_type: str, more: str
+    tmp_path: pathlib.Path, trainers: tuple[Trainer, Trainer], write_data: object, solver_type: str, more: str
 ) -> None:
     for name in ("whole", "killed"):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "net.prototxt").write_text(write_data(folder) + BODY)  # type: ignore[operator]
         (folder / "solver.prototxt").write_text(SOLVER % (solver_type, more))
-    undisturbed, disturbed = Trainer(), Trainer()  # two, so that nothing is at the same place in memory
+    undisturbed, disturbed = trainers
     undisturbed.start(tmp_path / "whole")
     moments = sorted(random.Random(5).sample(range(10, ITERATIONS), 5))
     begins = [disturbed.kill_at(tmp_path / "killed", moment) for moment in moments]
     assert begins[0] == 0
     assert all(begin % 9 == 0 and begin > 0 for begin in begins[1:])
     disturbed.start(tmp_path / "killed")
-    for trainer in (undisturbed, disturbed):
+    for trainer in trainers:
         assert trainer.finish()[1] == 0
-        trainer.close()
     files = [f"run_iter_{ITERATIONS}.caffemodel", f"run_iter_{ITERATIONS}.solverstate"]
     for file in files:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from pycaffe.cluster.connection import Connection
-from pycaffe.cluster.training.allreduce import train_allreduce
+from pycaffe.cluster.training.allreduce import _trainer, train_allreduce
+from pycaffe.cluster.training.allreduce_worker import AllReduceJob
 from pycaffe.cluster.training.control import RunControl
+from pycaffe.cluster.training.resources import Resources
 from pycaffe.cluster.training.run import Run
-from pycaffe.errors import DataError, InputError
+from pycaffe.errors import ClusterError, DataError, InputError
 from pycaffe.solvers import get_solver
 from tests.net.nets import ip, layer
 
@@ -136,10 +138,14 @@ def test_what_the_training_raises_ends_it(local_ray: Connection, folder: pathlib
 
 
 @pytest.mark.slow
-def test_a_run_stops_with_a_snapshot_when_asked(local_ray: Connection, folder: pathlib.Path) -> None:
-    solver = write_solver(folder, 4, "stopped", steps=10**6)
+def test_a_run_stops_with_a_snapshot_when_asked(
+    local_ray: Connection, folder: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = write_solver(folder, 4, "stopped", "solver_mode: GPU", steps=10**6)
     control = RunControl()
-    run = train_allreduce(solver, workers=1, on_progress=lambda iteration, loss: control.stop(), control=control)
+    with caplog.at_level(logging.WARNING, "pycaffe.cluster"):
+        run = train_allreduce(solver, workers=1, on_progress=lambda *done: control.stop(), control=control)
+    assert "1 workers need as many GPUs; Ray knows of 0 in this cluster. They run on CPUs." in caplog.text
     assert 0 < run.iter < 10**6
     assert run.snapshots[-1].endswith(f"stopped_iter_{run.iter}.solverstate")
 
@@ -148,6 +154,18 @@ def test_a_run_stops_with_a_snapshot_when_asked(local_ray: Connection, folder: p
 def test_workers_out_of_range(folder: pathlib.Path, workers: Any) -> None:
     with pytest.raises(InputError, match="workers must be at least 1"):
         train_allreduce(write_solver(folder, 4, "none"), workers=workers)
+
+
+def test_gpus_that_are_asked_for_outright_and_not_there(local_ray: Connection, folder: pathlib.Path) -> None:
+    with pytest.raises(ClusterError, match="2 workers need as many GPUs; Ray knows of 0"):
+        train_allreduce(write_solver(folder, 4, "none"), workers=2, devices="gpu")
+
+
+def test_a_worker_takes_its_share_of_the_cpus(tmp_path: pathlib.Path) -> None:
+    """One CPU for each would be waited for for ever where there are fewer."""
+    job = AllReduceJob(b"", "", False, None)
+    scaling = _trainer(job, 3, Resources(0.66, 0.0, 1), str(tmp_path), 0).scaling_config
+    assert (scaling.num_workers, scaling.resources_per_worker) == (3, {"CPU": 0.66})
 
 
 def test_snapshot_and_weights(folder: pathlib.Path) -> None:

@@ -8,22 +8,25 @@ import pathlib
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import pycaffe.cluster.training.train as train_module
 from pycaffe import glog
 from pycaffe.cli._training_log import read_training_log
-from pycaffe.cluster import Run, RunControl, train
+from pycaffe.cluster import Run, RunControl, connection, train
 from pycaffe.cluster.connection import Connection
+from pycaffe.cluster.training import allreduce
+from pycaffe.cluster.training.data_paths import data_paths
 from pycaffe.cluster.training.driver import Driver
-from pycaffe.cluster.training.train import _share, _sources, checkpoint_interval
+from pycaffe.cluster.training.train import checkpoint_interval
 from pycaffe.cluster.training.worker_actor import News
 from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.errors import CaffeError, ClusterError, DataError, SolverError
-from pycaffe.net import TRAIN, Net
-from tests.cli.case import write_png
+from pycaffe.proto.schema import SolverParameter
 from tests.cluster.training.small_net import alone, assert_same, write_solver
 from tests.net.nets import layer
 
@@ -241,30 +244,43 @@ def test_checkpoints_are_also_where_snapshots_are() -> None:
     assert checkpoint_interval(5, 10) == 5
 
 
-@pytest.mark.parametrize(
-    ("nodes", "workers", "share"),
-    [([8.0], 4, 1.0), ([2.0], 3, 0.66), ([1.0, 1.0], 3, 0.5), ([1.0, 1.0, 1.0], 4, 0.5), ([3.0, 1.0, 0.0], 4, 1.0)],
-)
-def test_each_worker_takes_what_the_nodes_have_room_for(nodes: list[float], workers: int, share: float) -> None:
-    assert _share(nodes, workers) == share
-
-
-def test_a_cluster_without_cpus() -> None:
-    with pytest.raises(ClusterError, match="has a CPU for a worker"):
-        _share([0.0, 0.0], 2)
-
-
-@pytest.mark.parametrize(("prefix", "names"), [("images/", "a.png"), ("images/a", ".png")])
-def test_what_is_looked_for_on_nodes(
-    prefix: str, names: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("prefix", ["images/", "images/a"])
+def test_what_is_looked_for_on_nodes(prefix: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
-    write_png(tmp_path / "images" / "a.png")
-    (tmp_path / "list").write_text(f"{names} 0\n")
-    source = f'image_data_param {{ source: "list" root_folder: "{tmp_path}/{prefix}" }}'
-    (tmp_path / "net").write_text(layer("data", "ImageData", "", "data label", source))
-    assert _sources([Net("net", TRAIN)]) == [str(tmp_path), "list", f"{tmp_path}/images"]
+    sources = []
+    for name, phase in (("list", "TRAIN"), ("test list", "TEST")):
+        source = f'image_data_param {{ source: "{name}" root_folder: "{tmp_path}/{prefix}" }}'
+        sources.append(layer("data", "ImageData", "", "data label", f"{source} include {{ phase: {phase} }}"))
+    (tmp_path / "net").write_text("".join(sources))
+    solver = SolverParameter(net="net")
+    train_files = [str(tmp_path), "list", f"{tmp_path}/images"]
+    assert data_paths(solver) == train_files, "it never tests"
+    solver.test_iter.append(1)
+    solver.test_interval = 1
+    assert data_paths(solver) == [*train_files, "test list", f"{tmp_path}/images"]
+
+
+@pytest.mark.parametrize("mode", ["sync", "allreduce"])
+def test_a_node_without_the_data(
+    mode: str, tmp_path: pathlib.Path, local_ray: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one node of a cluster that was not started for this process; its files are this machine's, so one is lost."""
+    solver = write_solver(tmp_path, 4)
+    monkeypatch.setattr(connection, "_started_here", False)
+    looked: list[str] = []
+
+    def lost_meanwhile(param: Any) -> list[str]:
+        looked.extend(data_paths(param))
+        (tmp_path / "list.txt").unlink()
+        return looked
+
+    for module in (train_module, allreduce):
+        monkeypatch.setattr(module, "data_paths", lost_meanwhile)
+    begun = time.monotonic()
+    with pytest.raises(ClusterError, match=rf"Node '.+' has no '{tmp_path}/list\.txt'\. The same path has to lead"):
+        train(solver, workers=1, mode=mode)
+    assert time.monotonic() - begun < 30
+    assert looked == [os.getcwd(), f"{tmp_path}/list.txt"]
 
 
 def test_a_run_pickles() -> None:

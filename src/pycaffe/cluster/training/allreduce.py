@@ -20,7 +20,9 @@ from typing import Any
 
 from pycaffe.cluster.connection import check_nodes, connect
 from pycaffe.cluster.training.control import RunControl
+from pycaffe.cluster.training.data_paths import data_paths
 from pycaffe.cluster.training.journal import Journal, Report
+from pycaffe.cluster.training.resources import Resources, check_devices, resources_of_worker
 from pycaffe.cluster.training.run import Run
 from pycaffe.errors import InputError, SolverError
 from pycaffe.solvers import Action
@@ -39,7 +41,7 @@ def train_allreduce(
     solver: str | os.PathLike[str] | Any,
     *,
     workers: int | tuple[int, int],
-    gpu: bool | None = None,
+    devices: str | None = None,
     weights: str | None = None,
     snapshot: str | None = None,
     address: str | None = None,
@@ -53,7 +55,7 @@ def train_allreduce(
         solver: the path of a solver prototxt, or a SolverParameter.
         workers: W, or the least and the most: then as many as there is room for, looked at each minute and after a
             death. Where their number changes, a rank that is new begins its part of the data anew.
-        gpu: whether each has a GPU; None for what the solver's `solver_mode` says.
+        devices: "cpu", or "gpu": one for each worker; None for what solver_mode says, where the cluster has GPUs.
         weights: begin with these weights.
         snapshot: go on from this solver state.
         address: the Ray cluster; None for the one at hand, or a local one.
@@ -69,7 +71,7 @@ def train_allreduce(
         InputError: workers are fewer than one, or a snapshot and weights are given.
         SolverError: the workers died more often than they may.
         CaffeError: what a worker raised.
-        ClusterError: from the connection to Ray.
+        ClusterError: from the connection to Ray; or a node lacks a file, or the cluster GPUs.
         MissingExtra: Ray is not installed.
     """
     least, most = (workers, workers) if isinstance(workers, int) else workers
@@ -82,15 +84,16 @@ def train_allreduce(
         param.ClearField("weights")
     if weights:
         param.weights.append(os.fspath(weights))
-    on_gpu = param.HasField("solver_mode") and param.solver_mode == param.GPU if gpu is None else gpu
+    check_devices(devices)
     with connect(address, cpus=most) as connection, tempfile.TemporaryDirectory(prefix="pycaffe-") as storage:
         from pycaffe.cluster.training.allreduce_worker import AllReduceJob
 
         if not connection.started:
-            check_nodes(connection, [os.getcwd()])  # which relative paths are of
+            check_nodes(connection, data_paths(param))
+        worker = resources_of_worker(connection.ray, devices, param, least)
         journal = _make_journal(connection.ray, os.path.abspath(snapshot) if snapshot else "")
-        job = AllReduceJob(param.SerializeToString(), os.getcwd(), on_gpu, journal)
-        trainer = _trainer(job, workers, storage, max_failures)
+        job = AllReduceJob(param.SerializeToString(), os.getcwd(), worker.gpus > 0, journal)
+        trainer = _trainer(job, workers, worker, storage, max_failures)
         return _Follower(journal, on_progress, control or RunControl()).follow(trainer)
 
 
@@ -102,7 +105,7 @@ def _make_journal(ray: Any, snapshot: str) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Journal).remote(snapshot)
 
 
-def _trainer(job: Any, workers: int | tuple[int, int], storage: str, max_failures: int) -> Any:
+def _trainer(job: Any, workers: int | tuple[int, int], worker: Resources, storage: str, max_failures: int) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
@@ -114,7 +117,10 @@ def _trainer(job: Any, workers: int | tuple[int, int], storage: str, max_failure
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if job.gpu else "gloo", timeout_s=FOR_EVER),
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=job.gpu, elastic_resize_monitor_interval_s=RESIZE_SECONDS
+            num_workers=workers,
+            use_gpu=job.gpu,
+            resources_per_worker={"GPU": worker.gpus} if job.gpu else {"CPU": worker.cpus},
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
         run_config=RunConfig(
             storage_path=storage,  # Ray Train's own; our snapshots are where the solver wants them

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pycaffe.cluster.connection import full_store, full_store_errors
@@ -38,12 +38,13 @@ from pycaffe.cluster.protocol.shard_server import ServerConfig
 from pycaffe.cluster.training.checkpoints import RunSolver
 from pycaffe.cluster.training.control import RunControl
 from pycaffe.cluster.training.recorder import Recorder, first_batch
+from pycaffe.cluster.training.resources import Resources
 from pycaffe.cluster.training.worker_actor import Concluded, Failed, News, Order, Ready, WorkerSettings
 from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.errors import ClusterError
 from pycaffe.solvers.progress import log_progress
 
-__all__ = ["Driver", "Resources"]
+__all__ = ["Driver"]
 
 logger = logging.getLogger("pycaffe.cluster")
 
@@ -52,15 +53,6 @@ TICK_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
 REPORT_SECONDS = 10.0  # for the last reports, once the servers have the run's result
 START_SECONDS = 60.0  # a process that says nothing within it has no room in the cluster
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What an actor takes: CPUs and GPUs as Ray counts them, and threads."""
-
-    cpus: float
-    gpus: float
-    threads: int
 
 
 class Driver:

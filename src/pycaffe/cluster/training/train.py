@@ -9,9 +9,8 @@ this process ──── Driver: Coordinator, checkpoints, snapshots, log
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,21 +24,20 @@ from pycaffe.cluster.protocol.shard_server import ServerConfig
 from pycaffe.cluster.protocol.shards import cut_into_pieces
 from pycaffe.cluster.training.checkpoints import RunSolver
 from pycaffe.cluster.training.control import RunControl
-from pycaffe.cluster.training.driver import Driver, Resources
+from pycaffe.cluster.training.data_paths import data_paths
+from pycaffe.cluster.training.driver import Driver
 from pycaffe.cluster.training.exchange import Plan, describe_parameters
 from pycaffe.cluster.training.recorder import Recorder
+from pycaffe.cluster.training.resources import Resources, resources_of_worker
 from pycaffe.cluster.training.run import Run
 from pycaffe.cluster.training.worker_actor import WorkerSettings
-from pycaffe.errors import ClusterError, SolverError
-from pycaffe.net import Net
+from pycaffe.errors import SolverError
 from pycaffe.solvers.solver import read_solver_param
 
 __all__ = ["checkpoint_interval", "train"]
 
 WANTED_INTERVAL = 100  # iterations between checkpoints, unless snapshots ask for another number near it
 Path = str | os.PathLike[str]
-
-logger = logging.getLogger("pycaffe.cluster")
 
 
 def train(
@@ -127,8 +125,8 @@ def train(
     )  # fmt: skip
     with connect(address, cpus=workers + servers) as connection:
         if not connection.started:
-            check_nodes(connection, _sources((own.net, *own.test_nets)))
-        worker = _resources(connection.ray, devices, param, max(workers, max_workers or 0))
+            check_nodes(connection, data_paths(param))
+        worker = resources_of_worker(connection.ray, devices, param, max(workers, max_workers or 0))
         settings = WorkerSettings(
             _on_device(param, worker).SerializeToString(),
             plan,
@@ -180,61 +178,6 @@ def checkpoint_interval(wanted: int | None, snapshot: int) -> int:
     return near[-1] if near else snapshot
 
 
-def _sources(nets: Iterable[Net]) -> list[str]:
-    """The files and folders that the readers of nets name, and the folder that relative paths are of."""
-    found = [os.getcwd()]
-    for node in (node for net in nets for node in net._graph.nodes):
-        param = node.layer.layer_param
-        readers = [value for field, value in param.ListFields() if field.name.endswith("data_param")]
-        named = [*(getattr(reader, "source", "") for reader in readers), param.transform_param.mean_file]
-        # What stands before each listed name need not be a folder, but one is in it.
-        named += [os.path.dirname(getattr(reader, "root_folder", "")) for reader in readers]
-        found += [name for name in named if name]
-    return found
-
-
-def _check_devices(devices: str | None) -> None:
-    if devices not in (None, "cpu", "gpu"):
-        raise SolverError(f"devices is None, 'cpu' or 'gpu'; got {devices!r}.")
-
-
-def _resources(ray: Any, devices: str | None, param: Any, workers: int) -> Resources:
-    """What each worker takes: its share of the cluster."""
-    _check_devices(devices)
-    total = ray.cluster_resources()
-    wanted = param.solver_mode == param.GPU if devices is None else devices == "gpu"
-    enough = total.get("GPU", 0) >= workers
-    if devices == "gpu" and not enough:
-        raise ClusterError(
-            f"{workers} workers need as many GPUs; Ray knows of {total.get('GPU', 0):g} in this cluster."
-        )
-    cpus = _share([node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]], workers)
-    threads = max(1, _cores(ray) // workers)
-    return Resources(cpus, 1.0 if wanted and enough else 0.0, threads)
-
-
-def _share(nodes: Sequence[float], workers: int) -> float:
-    """CPUs of each worker: one, or the largest part of one of which the nodes have room for all."""
-    shares = {min(1.0, cpus / count) for cpus in nodes if cpus for count in range(1, workers + 1)}
-    if not shares:
-        raise ClusterError(
-            "No node of the Ray cluster has a CPU for a worker. `ray start --address=… --num-cpus=N` adds one that has."
-        )
-    # A worker runs on one node: what is left of each of them is no room.
-    most = max(share for share in shares if sum(int(cpus / share + 1e-9) for cpus in nodes) >= workers)
-    return int(most * 100) / 100
-
-
-def _cores(ray: Any) -> int:
-    """Of the machines in the cluster, as far as is known here: a Ray of our own says it has more than there are."""
-    from pycaffe.threads import available_cores
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) == 1:
-        return available_cores()
-    return int(sum(node["Resources"].get("CPU", 0) for node in nodes))
-
-
 def _on_device(param: Any, worker: Resources) -> Any:
     """The parameter for a worker: Ray shows each process its own GPU as the first. Values come from servers."""
     own = type(param)()
@@ -264,11 +207,10 @@ def _train_allreduce(
         raise SolverError("servers, staleness and compression are of parameter servers; mode 'allreduce' has none.")
     if checkpoint_every is not None:
         raise SolverError("checkpoint_every is of parameter servers; mode 'allreduce' goes on from snapshots.")
-    _check_devices(devices)
     return train_allreduce(
         solver,
         workers=(min_workers or workers, max_workers or workers) if min_workers or max_workers else workers,
-        gpu=None if devices is None else devices == "gpu",
+        devices=devices,
         weights=None if weights is None else os.fspath(weights),
         snapshot=None if snapshot is None else os.fspath(snapshot),
         address=address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -82,6 +83,39 @@ def test_topk_sends_a_hundredth_rounded_up(size: int, count: int) -> None:
     encoded = GradientEncoder(Compression("topk", 0.01)).encode(0, numbers(1, size=size))
     assert isinstance(encoded, Sparse)
     assert encoded.nbytes == 8 * count
+
+
+def alternating(size: int) -> np.ndarray:
+    return np.where(np.arange(size) % 61, np.arange(size), 10.0 * size).astype(np.float32)  # what is sampled is largest
+
+
+@pytest.mark.parametrize("gradient", [numbers(1, size=200_003), alternating(200_003), np.ones(70_000, np.float32)])
+@pytest.mark.parametrize("fraction", [1e-6, 0.001, 0.01, 0.3, 0.9, 1])
+def test_topk_sends_the_largest_of_many(gradient: np.ndarray, fraction: float) -> None:
+    encoded = GradientEncoder(Compression("topk", fraction)).encode(0, gradient)
+    assert isinstance(encoded, Sparse)
+    assert np.all(np.diff(encoded.indices.astype(np.int64)) > 0)
+    np.testing.assert_array_equal(encoded.values, gradient[encoded.indices])
+    expected = np.sort(abs(gradient))[-math.ceil(fraction * gradient.size) :]
+    np.testing.assert_array_equal(np.sort(abs(encoded.values)), expected)
+
+
+def test_fp16_rounds_as_numpy_does() -> None:
+    every_half = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    numbers_between = np.concatenate([every_half[np.isfinite(every_half)], numbers(1), numbers(2) * 1e-6])
+    values = numbers_between.astype(np.float32) * np.float32(1 + 2**-11)
+    half = encode_values(Compression("fp16"), values)
+    expected = np.clip(values, -65504, 65504).astype(np.float16)
+    np.testing.assert_array_equal(half.values.view(np.uint16), expected.view(np.uint16))
+    np.testing.assert_array_equal(decode(half), expected.astype(np.float32))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_came_over_ray_and_cannot_be_written_is_decoded() -> None:
+    half = np.array([1, 0.5], np.float16)
+    half.flags.writeable = False
+    np.testing.assert_array_equal(decode(Dense(half)), np.array([1, 0.5], np.float32))
+    assert decode(Dense(np.zeros(0, np.float16))).shape == (0,)
 
 
 @pytest.mark.parametrize("kind", ["fp16", "topk"])

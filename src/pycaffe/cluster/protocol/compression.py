@@ -6,14 +6,17 @@ What a worker rounds or leaves out of a push it keeps and adds to its next gradi
 
 from __future__ import annotations
 
+import ctypes
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pycaffe.blob import FloatArray
 from pycaffe.errors import SolverError
+from pycaffe.layers._torch import Tensor, torch
 
 __all__ = [
     "Compression",
@@ -44,6 +47,10 @@ class Compression:
 
 NO_COMPRESSION = Compression()
 HALF_MAX = float(np.finfo(np.float16).max)
+# A bound for a gradient's largest elements is guessed from every so many of them, a prime so that no layout repeats in
+# these; and how many more than asked for are to lie above it.
+SAMPLED, MARGIN = 61, 1.25
+MIN_SAMPLED = 1 << 16  # elements; below, a guess costs more than it saves
 
 Half = npt.NDArray[np.float16]
 
@@ -127,16 +134,17 @@ class GradientEncoder:
             return Dense(gradient)
         if not is_finite(gradient):
             return NonFinite()
-        left = self._left.get(piece)
-        whole = gradient.copy() if left is None else gradient + left
-        self._left[piece] = whole
+        if piece in self._left:
+            self._left[piece] += gradient
+        else:
+            self._left[piece] = gradient.copy()
+        whole = self._left[piece]  # what is sent goes out of it below
         if self._compression.kind == "fp16":
             rounded = _half(whole)
-            whole -= rounded
+            whole -= _single(rounded)
             return Dense(rounded)
         count = min(whole.size, math.ceil(self._compression.fraction * whole.size))
-        largest = np.argpartition(np.abs(whole), whole.size - count)[whole.size - count :]
-        indices = np.sort(largest).astype(np.uint32)
+        indices = _largest(np.abs(whole), count)
         values = whole[indices]
         whole[indices] = 0
         return Sparse(indices, values, whole.size)
@@ -157,7 +165,7 @@ def decode(encoded: Dense | Sparse) -> FloatArray:
         whole = np.zeros(encoded.size, np.float32)
         whole[encoded.indices] = encoded.values
         return whole
-    return encoded.values.astype(np.float32, copy=False)
+    return _single(encoded.values)
 
 
 def is_finite(values: FloatArray) -> bool:
@@ -170,6 +178,38 @@ def is_finite(values: FloatArray) -> bool:
     return bool(np.isfinite(values).all())
 
 
+def _largest(magnitudes: FloatArray, count: int) -> npt.NDArray[np.uint32]:
+    """Where the `count` largest are, in ascending order.
+
+    Where most are smaller than a bound guessed from a sample, only the others are sorted out (a third of the time).
+    """
+    candidates = None
+    sample = magnitudes[::SAMPLED]
+    above = math.ceil(MARGIN * count * sample.size / magnitudes.size)
+    if magnitudes.size >= MIN_SAMPLED and above < sample.size:
+        candidates = np.flatnonzero(magnitudes >= np.partition(sample, sample.size - above)[sample.size - above])
+    if candidates is None or candidates.size < count:
+        candidates = np.arange(magnitudes.size)
+    largest = np.argpartition(magnitudes[candidates], candidates.size - count)[candidates.size - count :]
+    return np.sort(candidates[largest]).astype(np.uint32)
+
+
 def _half(values: FloatArray) -> Half:
     """Rounded to float16; what is larger than it can hold becomes its largest."""
-    return np.clip(values, -HALF_MAX, HALF_MAX).astype(np.float16)
+    half: Half = torch.clamp(_tensor(values), -HALF_MAX, HALF_MAX).half().numpy()
+    return half
+
+
+def _single(values: FloatArray | Half) -> FloatArray:
+    """As float32; the same array where it is that already."""
+    single: FloatArray = np.asarray(_tensor(values).float() if values.dtype == np.float16 else values, np.float32)
+    return single
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Of the same memory, only to be read. torch converts float16 ten times as fast as NumPy.
+
+    The detour is for arrays in Ray's store, which cannot be written: torch.from_numpy would warn of them.
+    """
+    octets: Any = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+    return torch.from_numpy(np.frombuffer(octets, array.dtype))

@@ -13,6 +13,7 @@ from pycaffe.cluster.connection import Connection
 from pycaffe.solvers import get_solver
 from tests.cli.conftest import no_log_goes_on  # noqa: F401 (runs around each test)
 from tests.cluster.training.small_net import alone, assert_same, write_solver
+from tests.cluster.training.training_logs import assert_same_log, numbers_of
 
 STEPS = 5
 STILL = "base_lr: 1e-7"  # so the losses tell what is read, and not how far the others are
@@ -32,6 +33,15 @@ def losses(solver: str, weights: str, rows: slice) -> list[float]:
     return found
 
 
+def logged(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What `caffe train` logs."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", *words])
+    log = capsys.readouterr().err
+    assert not ended.value.code, log
+    return log
+
+
 @pytest.mark.parametrize(
     ("options", "rows"),
     [
@@ -47,11 +57,15 @@ def test_the_command(
 ) -> None:
     trained = alone(write_solver(tmp_path, 8, "momentum: 0.9 snapshot_after_train: true", steps=30, prefix="one"))
     weights = str(tmp_path / "one_iter_30.caffemodel")
-    solver = write_solver(tmp_path, 4, STILL + " display: 1 snapshot_after_train: true", steps=STEPS)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "--solver", solver, "--workers", "2", "--weights", weights, *options])
-    log = capsys.readouterr().err
-    assert not ended.value.code, log
+    more = STILL + " display: 1 test_interval: 2 snapshot_after_train: true test_iter: "
+    solver = write_solver(tmp_path, 4, more + "4", steps=STEPS)
+    joined = write_solver(tmp_path, 8, more + "2", steps=STEPS, prefix="one")
+    log = logged(capsys, "--solver", solver, "--workers", "2", "--weights", weights, *options)
+    of_one = logged(capsys, "--solver", joined, "--weights", weights)
+    (tmp_path / "log").write_text(log)
+    (tmp_path / "log of one").write_text(of_one)
+    assert list(numbers_of(tmp_path / "log")["test/accuracy"]) == [0, 2, 4]
+    assert_same_log(tmp_path / "log", tmp_path / "log of one", rel=5e-3)
     # Rank 0 displays its own loss, as the original's root solver does; fp16 rounds what is pulled.
     shown = re.findall(rf"Iteration ([0-{STEPS - 1}])\b.*, loss = ([\d.]+)", log)
     assert [int(iteration) for iteration, _ in shown] == list(range(STEPS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -16,7 +17,6 @@ import pytest
 
 import pycaffe.cluster.training.train as train_module
 from pycaffe import glog
-from pycaffe.cli._training_log import read_training_log
 from pycaffe.cluster import Run, RunControl, connection, train
 from pycaffe.cluster.connection import Connection
 from pycaffe.cluster.training import allreduce
@@ -27,10 +27,12 @@ from pycaffe.cluster.training.worker_actor import News
 from pycaffe.cluster.training.worker_solver import StepReport
 from pycaffe.errors import CaffeError, ClusterError, DataError, SolverError
 from pycaffe.proto.schema import SolverParameter
+from tests.cluster.training.in_process import train_here
 from tests.cluster.training.small_net import alone, assert_same, write_solver
+from tests.cluster.training.training_logs import assert_same_log, numbers_of
 from tests.net.nets import layer
 
-TESTS = "momentum: 0.9 test_iter: 2 test_interval: 10 display: 5 snapshot: 10"
+TESTS = "momentum: 0.9 test_interval: 10 display: 5 snapshot: 10 test_iter: "  # of the batch, so that rows are the same
 
 
 @pytest.fixture
@@ -79,24 +81,33 @@ def at(deeds: dict[int, Callable[[], Any]]) -> Callable[[int, float], None]:
     return progress
 
 
+@contextlib.contextmanager
+def logged(file: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """With the log of `caffe train`, which goes to a file."""
+    before = glog._handler
+    glog.init_log(0)
+    try:
+        yield
+    finally:
+        logging.getLogger("pycaffe").removeHandler(glog._handler)
+        glog._handler = before
+    file.write_text(capsys.readouterr().err)
+
+
 def test_a_run_is_that_of_one_process(
     tmp_path: pathlib.Path, pids: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Parameters, losses, log, snapshots, and the way from a cluster to one process."""
+    """Parameters, losses, log, snapshots; the way from a cluster to one process and to a cluster of another size."""
     progress: list[tuple[int, float]] = []
-    with_log = glog._handler
-    glog.init_log(0)
-    try:
+    with logged(tmp_path / "log", capsys):
         run = train(
-            write_solver(tmp_path, 4, TESTS, prefix="cluster"),
+            write_solver(tmp_path, 4, TESTS + "4", prefix="cluster"),
             workers=2,
             servers=2,
             on_progress=lambda iteration, loss: progress.append((iteration, loss)),
         )
-    finally:
-        logging.getLogger("pycaffe").removeHandler(glog._handler)
-        glog._handler = with_log
-    want = alone(write_solver(tmp_path, 8, TESTS, prefix="one"))
+    with logged(tmp_path / "log of one", capsys):
+        want = alone(write_solver(tmp_path, 8, TESTS + "2", prefix="one"))
     assert_same(run.params, want)
     assert run.iter == 20
     assert progress == [(iteration + 1, loss) for iteration, loss in enumerate(run.losses)]
@@ -105,11 +116,11 @@ def test_a_run_is_that_of_one_process(
     assert run.bytes_pushed == 20 * 2 * count
     assert run.bytes_pulled == 21 * 2 * count
     assert run.snapshots == [str(tmp_path / f"cluster_iter_{number}.solverstate") for number in (10, 20)]
-    (tmp_path / "log").write_text(capsys.readouterr().err)
-    series = read_training_log(tmp_path / "log").series
-    assert list(series["test/accuracy"]) == [0, 10, 20]
-    assert list(series["train/loss"])[:4] == [0, 5, 10, 15]
+    assert list(numbers_of(tmp_path / "log")["test/accuracy"]) == [0, 10, 20]
+    assert_same_log(tmp_path / "log", tmp_path / "log of one", rel=1e-4)
     assert_same(alone(str(tmp_path / "one8.prototxt"), run.snapshots[0]), want)
+    smaller = write_solver(tmp_path, 2, TESTS + "8", prefix="four")
+    assert_same(train_here(smaller, 4, servers=3, snapshot=run.snapshots[0]).params, want)
 
 
 @pytest.mark.parametrize(
@@ -159,16 +170,17 @@ def test_reports_that_come_after_the_servers_result_count(
 
 
 def test_killed_workers_and_servers_change_nothing(tmp_path: pathlib.Path, pids: dict[str, list[int]]) -> None:
-    """In a run that goes on from one process's snapshot."""
+    """In a run that goes on from one process's snapshot, and in which servers tell each other norms."""
 
     def kill(*kinds: str) -> None:
         for kind in kinds:
             os.kill(pids[kind][-1], signal.SIGKILL)
 
-    want = alone(write_solver(tmp_path, 8, "momentum: 0.9 snapshot: 5", steps=30, prefix="one"))
+    more = "momentum: 0.9 clip_gradients: 0.3"
+    want = alone(write_solver(tmp_path, 8, more + " snapshot: 5", steps=30, prefix="one"))
     deaths = {12: lambda: kill("Worker process"), 22: lambda: kill("Worker process", "Server")}
     run = train(
-        write_solver(tmp_path, 4, "momentum: 0.9", steps=30, prefix="cluster"),
+        write_solver(tmp_path, 4, more, steps=30, prefix="cluster"),
         workers=2,
         servers=2,
         checkpoint_every=5,

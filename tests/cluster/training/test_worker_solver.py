@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pycaffe.cluster import Run
+from pycaffe.cluster.protocol import shards
 from pycaffe.cluster.protocol.messages import Counted, Push, Stale
 from pycaffe.cluster.protocol.shard_server import ShardServer
 from pycaffe.cluster.training import exchange
@@ -26,9 +27,10 @@ from tests.net.nets import layer
 
 
 @pytest.fixture(autouse=True)
-def several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of these small nets travels in one message otherwise."""
+def several_messages_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of these small nets travels in one message otherwise, and each tensor whole."""
     monkeypatch.setattr(exchange, "SMALLEST", 1)
+    monkeypatch.setattr(shards, "SMALLEST_PART", 4)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -105,6 +105,40 @@ def test_actors_become_more_where_there_is_work(
     assert len(list((tmp_path / "out").glob("*.parquet"))) <= 6, "no file for each block of two rows"
 
 
+def make(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of 1 MB, which leaves a mark."""
+    pathlib.Path(row["here"], f"{row['id']}.made").touch()
+    return {"id": row["id"], "here": row["here"], "large": np.zeros(250_000, np.float32)}
+
+
+def score(row: dict[str, Any]) -> Any:
+    """How many rows are made and not scored yet, while scoring takes longer than making."""
+    here = pathlib.Path(row["here"])
+    time.sleep(0.02)
+    (here / f"{row['id']}.scored").touch()
+    return faults.filled(len(list(here.glob("*.made"))) - len(list(here.glob("*.scored"))))
+
+
+@pytest.mark.slow
+def test_what_is_read_ahead_has_a_bound(local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    """Of large rows, of which Ray Data may have 128 MB under way: whoever makes them waits for the net."""
+    import ray.data
+
+    options = ray.data.DataContext.get_current().execution_options
+    before, options.resource_limits = options.resource_limits, ray.data.ExecutionResources(object_store_memory=128e6)
+    try:
+        rows = ray.data.from_items([{"id": number, "here": str(tmp_path)} for number in range(200)])
+        map_dataset(
+            rows.repartition(50).map(make), *net, out=tmp_path / "out", column=None, preprocess=score,
+            outputs=["data"], batch_size=8, actors=1,
+        )  # fmt: skip
+    finally:
+        options.resource_limits = before
+    ahead = [row["data"][0] for row in pyarrow.parquet.read_table(tmp_path / "out", columns=["data"]).to_pylist()]
+    assert len(ahead) == 200
+    assert max(ahead) < 140, "a row is 1 MB"
+
+
 def test_what_makes_no_sense(local_ray: Connection, net: tuple[str, str], tmp_path: pathlib.Path) -> None:
     (tmp_path / "full").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "full" / "a.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -169,6 +170,16 @@ def test_a_file_is_written_once_on_a_node_that_lacks_it(temporary: pathlib.Path)
     with pytest.raises(KeyError):
         node_files.path_here(far, file)
     assert sorted(copy.parent.iterdir()) == [copy], "nothing half-written stays"
+
+
+def test_the_store_brings_a_file_to_a_node_that_lacks_it(local_ray: Connection, temporary: pathlib.Path) -> None:
+    path = temporary / "w.caffemodel"
+    path.write_bytes(b"weights" * 100_000)
+    file = dataclasses.replace(node_files.offer(local_ray.ray, str(path), travels=True), node="another")
+    path.unlink()
+    copy = pathlib.Path(node_files.path_here(local_ray.ray, file))
+    assert copy != path
+    assert copy.read_bytes() == b"weights" * 100_000
 
 
 def test_a_file_that_cannot_be_read_is_left_to_who_loads_it(temporary: pathlib.Path) -> None:

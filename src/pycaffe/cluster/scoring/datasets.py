@@ -31,7 +31,10 @@ __all__ = ["DatasetScorer", "Mapped", "map_dataset"]
 IMAGES = ["bmp", "gif", "jp2", "jpeg", "jpg", "png", "pgm", "ppm", "tif", "tiff", "webp"]
 ERROR = "error"
 READERS, MOST_READERS = "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", 32
-BLOCKS_IN_FILE = 8  # at least, where there are so many
+BLOCKS_IN_FILE = 8  # at least, where there are so many, and they are small
+# Blocks wait for their file in the object store, of which Ray Data gives each stage a part: where they need more than
+# that, all else stands still for half a minute before it lets a few more rows through.
+FILE_BYTES = 16 << 20
 Path = str | os.PathLike[str]
 
 
@@ -109,6 +112,8 @@ def map_dataset(
         if column is not None and column not in data.columns():
             raise InputError(f"The dataset has no column {column!r}. It has {data.columns()!r}.")
         rows = batch_size * 2 * workers_per_actor  # so that the pool's processes have something to share
+        size = _bytes_of_row(data, column) + sum(_bytes_of_item(net, name) for name in names)
+        blocks = max(1, min(BLOCKS_IN_FILE, FILE_BYTES // (rows * size + 1)))
         # A block is one actor's, and a file of a million paths is one block as Ray Data reads it.
         mapped = data.repartition(target_num_rows_per_block=rows).map_batches(
             DatasetScorer,
@@ -120,7 +125,7 @@ def map_dataset(
             num_gpus=gpus_per_actor,
         )
         try:
-            mapped.write_parquet(target, min_rows_per_file=rows * BLOCKS_IN_FILE)
+            mapped.write_parquet(target, min_rows_per_file=rows * blocks)
         except (ray.exceptions.RayError, OSError) as error:
             raise ClusterError(f"The dataset could not be mapped: {_innermost(error)}") from error
         return _counted(target)
@@ -226,6 +231,18 @@ def _read(connection: Connection, dataset: Path | Any) -> Any:
         return data.read_binary_files(name, include_paths=True, file_extensions=IMAGES)
     except (OSError, ValueError) as error:
         raise InputError(f"{name!r} cannot be read as a dataset of images or Parquet: {error}") from error
+
+
+def _bytes_of_row(data: Any, column: str | None) -> int:
+    """Of the first row, without the column that is not kept."""
+    first = data.limit(1).iter_batches(batch_format="pyarrow", batch_size=None)
+    return sum(table[name].nbytes for table in first for name in table.column_names if name != column)
+
+
+def _bytes_of_item(net: Net, name: str) -> int:
+    """Of an output."""
+    blob = net.blobs[name]
+    return 4 * blob.count // max(1, blob.shape[0] if blob.shape else 1)
 
 
 def _holds_parquet(name: str) -> bool:

@@ -322,7 +322,7 @@ def print_check(costs: Costs, options: argparse.Namespace) -> None:
         print(
             f"{TITLES[name]}, batch {batch}: a step and its update alone "
             + ", ".join(
-                f"{1e3 * step:.1f} and {1e3 * update:.2f} ms ({n} threads)" for n, (step, update) in steps.items()
+                f"{1e3 * step:.1f} and {1e3 * update:.2f} ms ({n} threads)" for n, (step, update, *_) in steps.items()
             )
             + f"; {crowding:.2f} times that where all cores compute",
             flush=True,
@@ -330,7 +330,7 @@ def print_check(costs: Costs, options: argparse.Namespace) -> None:
         for mode, workers in runs:
             measured = trained(name, batch, mode, workers, iterations)
             threads = max(1, cores // workers)
-            step, update = steps[threads]
+            step, update = steps[threads][:2]
             load = replace(workload(name, costs, step - update, mode), batch=batch)
             cluster = Cluster(
                 math.inf, latency=(costs["ring"]["seconds"] - costs["ring"]["call"]) / 2, message_seconds=0.0,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ BATCHES = {"lenet": (64, 64), "googlenet": (32, 4), "caffenet": (256, 16), "vgg1
 # Outputs and inputs of the nets that messages are measured with, and steps: 4 kB, 1.6 MB, 16 MB and 128 MB.
 SIZES_OF_MESSAGES = ((8, 128, 1500), (500, 800, 400), (2000, 2000, 80), (4000, 8000, 24))
 USUAL_SECONDS = 3.0
+MESSAGE_ROUNDS = 3
 SECONDS, MOST_ROUNDS = 1.0, 100  # of measuring one thing, where a round is short
 Costs = dict[str, Any]
 
@@ -178,8 +180,8 @@ def _layers(net: Any) -> list[tuple[float, float, int]]:
     return [(size, work / work_of_all, blobs) for size, work, blobs in layers]
 
 
-def steps_at_once(name: str, batch: int, processes: int, threads: int) -> tuple[float, float]:
-    """Seconds of a step, and of an update, of so many processes that compute at the same time, on average."""
+def steps_at_once(name: str, batch: int, processes: int, threads: int) -> tuple[float, ...]:
+    """Seconds of a step and of an update, then processor seconds, on average over processes that compute at once."""
     command = [sys.executable, __file__, "--step", f"{name},{batch}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = [
@@ -195,24 +197,23 @@ def steps_at_once(name: str, batch: int, processes: int, threads: int) -> tuple[
     for process in running:
         answer, _ = process.communicate()
         told.append([float(value) for value in answer.split()])
-    step, update = (sum(values) / len(told) for values in zip(*told))
-    return step, update
+    return tuple(sum(values) / len(told) for values in zip(*told))
 
 
 def _tell_step(solver: Any) -> None:
-    step = _step(solver)
+    """Steps and updates in turn: what slows the machine for a while slows both."""
+    actions = (_step(solver), solver.apply_update)
     print("ready", flush=True)
     sys.stdin.readline()
-    print(_usual(step), _usual(solver.apply_update))
-
-
-def _usual(action: Callable[[], Any]) -> float:
-    """What it takes on average, for some seconds."""
-    begin, count = time.perf_counter(), 0
-    while count < 5 or time.perf_counter() - begin < USUAL_SECONDS:
-        action()
-        count += 1
-    return (time.perf_counter() - begin) / count
+    taken = np.zeros((2, 2))
+    begin, rounds = time.perf_counter(), 0
+    while rounds < 5 or time.perf_counter() - begin < 2 * USUAL_SECONDS:
+        for action, sums in zip(actions, taken.T):
+            before = time.perf_counter(), time.process_time()
+            action()
+            sums += (time.perf_counter() - before[0], time.process_time() - before[1])
+        rounds += 1
+    print(*(taken / rounds).reshape(-1))
 
 
 def _packing_costs() -> dict[str, float]:
@@ -226,17 +227,24 @@ def _packing_costs() -> dict[str, float]:
 
 
 def _message_costs(quick: bool) -> list[tuple[float, float, float, float]]:
-    """Points of MessageCosts: two workers and a server train nets of several sizes."""
+    """Points of MessageCosts: two workers and a server train nets of several sizes. Medians of several runs."""
     points = []
     for outputs, inputs, iterations in SIZES_OF_MESSAGES[:3] if quick else SIZES_OF_MESSAGES:
-        name = f"bare:{outputs}:{inputs}"
-        step, update = steps_at_once(name, 1, 2, 1)
-        with tempfile.TemporaryDirectory() as folder:
-            worker, server, rest = _processor_seconds(_write_solver(name, 1, folder, iterations))
-        # Each step has two messages of each worker to the only server, which updates once.
-        point = (worker / 2 - (step - update), (server - update) / 2, rest / 2)
-        points.append((4.0 * outputs * inputs, *(max(0.0, seconds) for seconds in point)))
+        rounds = [_message_cost(f"bare:{outputs}:{inputs}", iterations) for _ in range(1 if quick else MESSAGE_ROUNDS)]
+        point = [statistics.median(parts) for parts in zip(*rounds)]
+        if min(point) < 0:
+            raise SystemExit(f"{outputs}x{inputs}: messages cost {point} s? Too much else runs on this machine.")
+        points.append((4.0 * outputs * inputs, *point))
     return points
+
+
+def _message_cost(name: str, iterations: int) -> tuple[float, float, float]:
+    """Processor seconds of a gradient pushed and values pulled: in the worker, in the server, in other processes."""
+    *_, step, update = steps_at_once(name, 1, 2, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        worker, server, rest = _processor_seconds(_write_solver(name, 1, folder, iterations))
+    # Each step has two messages of each worker to the only server, which updates once.
+    return worker / 2 - (step - update), (server - update) / 2, rest / 2
 
 
 def _processor_seconds(solver: str) -> tuple[float, float, float]:

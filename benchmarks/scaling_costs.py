@@ -181,7 +181,7 @@ def _layers(net: Any) -> list[tuple[float, float, int]]:
 
 
 def steps_at_once(name: str, batch: int, processes: int, threads: int) -> tuple[float, ...]:
-    """Seconds of a step and of an update, then processor seconds, on average over processes that compute at once."""
+    """Seconds of a step and of an update, then processor seconds, usual ones of processes that compute at once."""
     command = [sys.executable, __file__, "--step", f"{name},{batch}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = [
@@ -205,15 +205,15 @@ def _tell_step(solver: Any) -> None:
     actions = (_step(solver), solver.apply_update)
     print("ready", flush=True)
     sys.stdin.readline()
-    taken = np.zeros((2, 2))
-    begin, rounds = time.perf_counter(), 0
-    while rounds < 5 or time.perf_counter() - begin < 2 * USUAL_SECONDS:
-        for action, sums in zip(actions, taken.T):
-            before = time.perf_counter(), time.process_time()
+    taken: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(taken) < 5 or time.perf_counter() - begin < 2 * USUAL_SECONDS:
+        clocks = [(time.perf_counter(), time.process_time())]
+        for action in actions:
             action()
-            sums += (time.perf_counter() - before[0], time.process_time() - before[1])
-        rounds += 1
-    print(*(taken / rounds).reshape(-1))
+            clocks.append((time.perf_counter(), time.process_time()))
+        taken.append(np.diff(clocks, axis=0).T.reshape(-1).tolist())
+    print(*map(statistics.median, zip(*taken)))
 
 
 def _packing_costs() -> dict[str, float]:

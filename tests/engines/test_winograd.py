@@ -99,7 +99,14 @@ def test_between_tiles_all_stays_blocked() -> None:
     assert (types.count("ReorderInput"), types.count("ReorderOutput")) == (1, 1)
 
 
-@pytest.mark.parametrize("taps", [(5, 5), (5, 1), (3, 7)])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 0, 0, 1], [0, 2, 3, 0], [2, 2, 2, 2]])
+@pytest.mark.parametrize("form", ["rows", "tiles"])
+def test_pads_of_each_side(pads: list[int], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "best_form", lambda convolution, block: form)
+    assert len(rewritten(model(conv("x", "y", pads=pads)))) > 1
+
+
+@pytest.mark.parametrize("taps", [(5, 5), (5, 1), (3, 7), (3, 4)])
 @pytest.mark.parametrize("group", [1, 2])
 def test_taps_and_groups(taps: tuple[int, int], group: int) -> None:
     node = conv("x", "y", kernel_shape=taps, pads=[taps[0] // 2, taps[1] // 2] * 2, group=group)
@@ -169,7 +176,7 @@ def test_weights_that_another_layer_reads_stay() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"pads": [0, 0, 0, 0]}, {"pads": [1, 1, 0, 1]}, {"strides": [1, 2]}, {"dilations": [1, 2]}, {"auto_pad": "VALID"}],
+    [{"strides": [1, 2]}, {"dilations": [1, 2]}, {"auto_pad": "VALID"}],
 )
 def test_other_convolutions_stay(change: dict[str, Any]) -> None:
     node = conv("x", "y", **change)
@@ -214,5 +221,5 @@ def test_where_it_pays(
     group: int, outputs: int, channels: int, taps: int, extent: int, wide: str | None, narrow: str | None
 ) -> None:
     """By the blocks of AVX-512 and of AVX2."""
-    c = Convolution(group, outputs, channels, (taps, taps), extent, extent)
+    c = Convolution(group, outputs, channels, (taps, taps), extent, extent, (taps // 2,) * 4)
     assert (best_form(c, 16), best_form(c, 8)) == (wide, narrow)

@@ -17,7 +17,7 @@ import numpy as np
 from pycaffe.blob import FloatArray
 from pycaffe.engines.runtime import load_onnxruntime
 
-__all__ = ["DOMAIN", "block_size", "blocked_weight"]
+__all__ = ["DOMAIN", "block_size", "blocked_weight", "import_domain"]
 
 DOMAIN = "com.microsoft.nchwc"
 CHANNELS = 64  # of the probe: a multiple of every block
@@ -60,3 +60,11 @@ def blocked_weight(weight: FloatArray, block: int) -> FloatArray:
     inner = 1 if channels == 1 else block
     blocks: Any = weight.reshape(outputs // block, block, channels // inner, inner, height, width)
     return np.ascontiguousarray(blocks.transpose(0, 2, 4, 5, 3, 1)).reshape(weight.shape)
+
+
+def import_domain(model: Any) -> None:
+    """Lets a model use operators of `DOMAIN`."""
+    from onnx import helper
+
+    if all(opset.domain != DOMAIN for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pycaffe.engines.value_shapes import value_shapes
+
 __all__ = ["move_strides_up"]
 
 Strides = tuple[int, ...]
@@ -37,7 +39,7 @@ class _Strides:
     """At which strides the readers of values want them."""
 
     def __init__(self, model: Any) -> None:
-        self._shapes = _shapes(model)
+        self._shapes = value_shapes(model)
         self._wanted: dict[str, set[Strides]] = {value.name: {ONE} for value in model.graph.output}
         self._made: dict[str, Strides] = {}  # at which a value is made; absent: whole
         self._read: dict[str, Strides] = {}  # at which a node reads its inputs, by its output
@@ -105,12 +107,3 @@ def _set_strides(node: Any, strides: Strides) -> None:
     attributes = [type(attribute).FromString(attribute.SerializeToString()) for attribute in attributes]
     del node.attribute[:]
     node.attribute.extend(attributes)
-
-
-def _shapes(model: Any) -> dict[str, tuple[int | str, ...]]:
-    """The extents of values, as far as they can be inferred; a name where one is open."""
-    from onnx import shape_inference
-
-    graph = shape_inference.infer_shapes(model).graph
-    values = [*graph.value_info, *graph.input]
-    return {value.name: tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pycaffe.blob import FloatArray
+from pycaffe.engines.banded_convolution import use_channel_taps
 from pycaffe.engines.early_strides import move_strides_up
 from pycaffe.engines.fold_batch_norm import Values, fold_batch_norms
 from pycaffe.engines.runtime import load_onnxruntime, runs_on
@@ -65,6 +66,7 @@ def create_session(segment: Segment, values: list[FloatArray], device: str = "cp
     split_concatenations(segment.model)
     if device == "cpu":
         move_strides_up(segment.model)
+        use_channel_taps(segment.model)
         use_winograd(segment.model, made)
     in_place = _used_in_place(segment.model, arrays)
     if in_place:

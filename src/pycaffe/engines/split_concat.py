@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pycaffe.engines.value_shapes import value_shapes
+
 __all__ = ["split_concatenations"]
 
 
@@ -85,11 +87,9 @@ def _attribute(node: Any, name: str) -> int | None:
 
 def _channels(model: Any, names: set[str]) -> dict[str, int]:
     """The extent of axis 1 of values, where it can be inferred."""
-    from onnx import shape_inference
-
-    graph = shape_inference.infer_shapes(model).graph
-    extents = {value.name: value.type.tensor_type.shape.dim for value in [*graph.value_info, *graph.input]}
-    return {name: extents[name][1].dim_value for name in names if len(extents.get(name, ())) > 1}
+    shapes = value_shapes(model)
+    extents = {name: shapes[name][1] for name in names if len(shapes.get(name, ())) > 1}
+    return {name: extent for name, extent in extents.items() if isinstance(extent, int)}
 
 
 def _sum_of_convolutions(node: Any, parts: list[str], channels: list[int]) -> list[Any]:

@@ -27,8 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pycaffe.blob import FloatArray
-from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight
+from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight, import_domain
 from pycaffe.engines.fold_batch_norm import Values, drop_unused
+from pycaffe.engines.value_shapes import value_shapes
 
 __all__ = ["Convolution", "best_form", "use_winograd", "winograd_matrices"]
 
@@ -47,7 +48,7 @@ BLOCKED = ("MaxPool", "Relu")  # also computed in the blocked layout, after a co
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution of stride 1 that keeps height and width; channels and outputs are those of a group."""
+    """A convolution of stride 1; channels and outputs are those of a group, height and width those of an output."""
 
     group: int
     outputs: int
@@ -55,6 +56,7 @@ class Convolution:
     taps: tuple[int, int]
     height: int
     width: int
+    pads: tuple[int, int, int, int]  # top, left, bottom, right
 
 
 def best_form(c: Convolution, block: int) -> Form | None:
@@ -115,8 +117,6 @@ def use_winograd(model: Any, values: Values) -> None:
         model: whose large initializers lie outside of it.
         values: makes those, by name; transformed weights come in, what nobody reads any more goes.
     """
-    from onnx import helper
-
     chosen = _chosen(model, values)
     if not chosen:
         return
@@ -130,28 +130,24 @@ def use_winograd(model: Any, values: Values) -> None:
             graph.nodes.append(type(node).FromString(node.SerializeToString()))
     del model.graph.node[:]
     model.graph.node.extend(graph.nodes)
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    import_domain(model)
     drop_unused(model, values)
 
 
 def _chosen(model: Any, values: Values) -> dict[str, tuple[Convolution, Form]]:
     """The convolutions to rewrite, and into what, by the name of their output."""
-    from onnx import shape_inference
-
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.name in values}
     nodes = [node for node in model.graph.node if node.op_type == "Conv" and _is_ordinary(node, weights)]
     if not nodes or block_size() == 1:
         return {}
-    graph = shape_inference.infer_shapes(model).graph
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in [*graph.value_info, *graph.input]}
-    chosen = {}
+    shapes, chosen = value_shapes(model), {}
     for node in nodes:
-        extents = [dim.dim_value for dim in shapes.get(node.input[0], ())]
-        if len(extents) == 4 and all(extents[1:]):
+        extents = [extent for extent in shapes.get(node.input[0], ())[1:] if isinstance(extent, int)]
+        if len(extents) == 3:
             outputs, channels, *taps = weights[node.input[1]]
-            _, all_channels, height, width = extents
-            group = all_channels // channels
-            c = Convolution(group, outputs // group, channels, (taps[0], taps[1]), height, width)
+            group, pads = extents[0] // channels, _pads(node)
+            height, width = (extents[i + 1] + pads[i] + pads[i + 2] - taps[i] + 1 for i in range(2))
+            c = Convolution(group, outputs // group, channels, (taps[0], taps[1]), height, width, pads)
             whole = c.channels % block_size() == 0 and c.outputs % block_size() == 0
             form = best_form(c, block_size()) if whole else None
             if form is not None:
@@ -160,16 +156,23 @@ def _chosen(model: Any, values: Values) -> dict[str, tuple[Convolution, Form]]:
 
 
 def _is_ordinary(node: Any, weights: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a convolution has stride 1, keeps height and width, and has as many taps as there are points for."""
+    """Whether a convolution has stride 1 and as many taps as there are points for."""
     from onnx import helper
 
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     taps = list(weights.get(node.input[1], ())[2:])
-    if len(taps) != 2 or taps[0] not in TAPS or taps[1] % 2 == 0:
+    if len(taps) != 2 or taps[0] not in TAPS:
         return False
-    ordinary = {"kernel_shape": taps, "strides": [1, 1], "dilations": [1, 1], "pads": [size // 2 for size in taps] * 2}
-    attributes.pop("group", 1)
-    return {**ordinary, "pads": None, **attributes} == ordinary
+    ordinary = {"kernel_shape": taps, "strides": [1, 1], "dilations": [1, 1]}
+    for name in ("group", "pads"):
+        attributes.pop(name, None)
+    return {**ordinary, **attributes} == ordinary
+
+
+def _pads(node: Any) -> tuple[int, int, int, int]:
+    """Of a convolution in two dimensions: top, left, bottom, right."""
+    top, left, bottom, right = next((a.ints for a in node.attribute if a.name == "pads"), (0, 0, 0, 0))
+    return top, left, bottom, right
 
 
 def _may_be_blocked(node: Any) -> bool:
@@ -204,12 +207,12 @@ class _BlockedGraph:
 
     def _in_rows(self, node: Any, c: Convolution) -> None:
         inputs, kernel, output = winograd_matrices(TILE, c.taps[0])
-        outputs, window, pad = c.outputs * c.group, len(kernel), c.taps[1] // 2
+        outputs, window = c.outputs * c.group, len(kernel)
         down, row = -(-c.height // TILE), c.width * block_size()
-        x = self._transformed(self._block(node.input[0]), c.channels * c.group, inputs, c.height, axis=0)
+        x = self._transformed(self._block(node.input[0]), c.channels * c.group, inputs, c, axis=0)
         weight = self._weight(node.input[1], kernel, (window * outputs, c.channels, 1, c.taps[1]), "rows")
         operands = [x, weight, *self._bias(node.input[2:], outputs, ONE, window)]
-        attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, pad, 0, pad], "group": window * c.group}
+        attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, c.pads[1], 0, c.pads[3]], "group": window * c.group}
         x = self._add("Conv", operands, domain=DOMAIN, **attributes)
         x = self._reshape(x, [0, window, -1])
         x = self._add("MatMul", [self._constant(f"output{c.taps[0]}", output), x])
@@ -225,8 +228,8 @@ class _BlockedGraph:
     def _in_tiles(self, node: Any, c: Convolution) -> None:
         inputs, kernel, output = winograd_matrices(TILE, c.taps[0])
         channels, outputs, window = c.channels * c.group, c.outputs * c.group, len(kernel)
-        x = self._transformed(self._block(node.input[0]), channels, inputs, c.height, axis=0)
-        x = self._transformed(x, window * channels, inputs, c.width, axis=1)
+        x = self._transformed(self._block(node.input[0]), channels, inputs, c, axis=0)
+        x = self._transformed(x, window * channels, inputs, c, axis=1)
         weight = self._weight(node.input[1], kernel, (window**2 * outputs, c.channels, 1, 1), "tiles")
         operands = [x, weight, *self._bias(node.input[2:], outputs, ONE * window + ONE, window**2)]
         x = self._add("Conv", operands, domain=DOMAIN, kernel_shape=[1, 1], group=window**2 * c.group)
@@ -272,11 +275,10 @@ class _BlockedGraph:
         self._add("ReorderOutput", [x], domain=DOMAIN, channels=channels)
         self.nodes[-1].output[0] = name
 
-    def _transformed(self, x: str, channels: int, lines: FloatArray, extent: int, axis: int) -> str:
+    def _transformed(self, x: str, channels: int, lines: FloatArray, c: Convolution, axis: int) -> str:
         """Bᵀ along the height (axis 0) or the width, which is padded, at each tile: one line's channels, the next's."""
-        window = len(lines)
-        pad = (window - TILE) // 2  # half of the taps
-        after = TILE * -(-extent // TILE) - extent + pad
+        window, extent, pad = len(lines), (c.height, c.width)[axis], c.pads[axis]
+        after = TILE * -(-extent // TILE) - extent + c.pads[axis + 2]
         shape = [1, 1]
         shape[axis] = window
         place = [int(i == axis) for i in range(2)]

@@ -80,9 +80,14 @@ def test_two_of_them() -> None:
     )
 
 
-@pytest.mark.parametrize("image", [(5, 5), ("H", 8)])
-def test_images_of_part_of_a_block_stay(image: tuple[int | str, ...]) -> None:
-    assert domains(conv("x", "y"), image=image) == [("", "Conv")]
+@pytest.mark.parametrize("image", [(5, 5), (1, 1), (3, 17)])
+def test_pixels_that_do_not_fill_blocks_are_padded(image: tuple[int, int]) -> None:
+    types = [("", "Reshape"), ("", "Pad"), *CHANGED[:-1], ("", "Reshape"), ("", "Slice"), ("", "Reshape")]
+    assert domains(conv("x", "y"), image=image) == types
+
+
+def test_images_of_any_size_stay() -> None:
+    assert domains(conv("x", "y"), image=("H", 8)) == [("", "Conv")]
 
 
 def one_differs() -> Any:

@@ -7,6 +7,8 @@ would do. But with channels as the height of an image, and pixels in blocks as i
 convolution of 5×1 in onnxruntime's blocked layout (`pycaffe.engines.blocked_layout`), and no number has to move:
 
     (N, C, H, W) in memory is [N][C][H W / block][block], a blocked image (N, block, C, H W / block)
+
+Where pixels do not fill whole blocks, they are padded.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ PLAIN = {"dilations": [1, 1], "group": 1, "kernel_shape": [1, 1], "pads": [0, 0,
 
 
 def use_channel_taps(model: Any) -> None:
-    """Rewrites an ONNX model in place, for onnxruntime on a CPU, where images are of whole blocks of pixels."""
+    """Rewrites an ONNX model in place, for onnxruntime on a CPU."""
     from onnx import helper
 
     block = block_size()
@@ -40,7 +42,7 @@ def use_channel_taps(model: Any) -> None:
     for node in model.graph.node:
         shape = shapes.get(node.input[0], ()) if node.output[0] in found else ()
         extents = [extent for extent in shape[1:] if isinstance(extent, int)]
-        if len(extents) == 3 and math.prod(extents[1:]) % block == 0:
+        if len(extents) == 3:
             nodes += _channel_taps(model, node, *found[node.output[0]], extents, block)
             # Nobody infers shapes through onnxruntime's domain.
             known = helper.make_tensor_value_info(node.output[0], helper.TensorProto.FLOAT, shape)
@@ -63,23 +65,34 @@ def _channel_taps(model: Any, node: Any, band: FloatArray, bias: float, extents:
     from onnx import helper, numpy_helper
 
     name, source, half = node.output[0], node.input[0], len(band) // 2
-    kernel = np.broadcast_to(band.reshape(1, 1, -1, 1), (block, 1, len(band), 1))
-    constants = {
-        f"{name}/taps": blocked_weight(kernel, block),
-        f"{name}/bias": np.full(block, bias, np.float32),
-        f"{name}/blocked": np.array([0, block, extents[0], -1]),
-        f"{name}/plain": np.array([0, *extents]),
-    }
-    model.graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in constants.items())
-    taps, biases, blocked, plain = constants
+    nodes: list[Any] = []
+
+    def add(op_type: str, *operands: Any, **attributes: Any) -> str:
+        names = []
+        for i, operand in enumerate(operands):
+            if not isinstance(operand, str):
+                model.graph.initializer.append(numpy_helper.from_array(operand, f"{name}/constant{len(nodes)}-{i}"))
+                operand = model.graph.initializer[-1].name
+            names.append(operand)
+        output = f"{name}/{op_type}{len(nodes)}"
+        nodes.append(helper.make_node(op_type, names, [output], output, **attributes))
+        return output
+
     squared = next((m.input[0] for m in model.graph.node if m.output[0] == source and _is_square(m)), None)
-    x, y = f"{name}/x", f"{name}/y"
-    nodes = [helper.make_node("Reshape", [squared or source, blocked], [x], x)]
-    if squared:
-        nodes.append(helper.make_node("Mul", [x, x], [f"{x}²"], f"{x}²"))
-    attributes = {"kernel_shape": [len(band), 1], "pads": [half, 0, half, 0], "group": block}
-    nodes.append(helper.make_node("Conv", [nodes[-1].output[0], taps, biases], [y], y, domain=DOMAIN, **attributes))
-    nodes.append(helper.make_node("Reshape", [y, plain], [name], name))
+    x, pixels = squared or source, math.prod(extents[1:])
+    if pixels % block:
+        x = add("Reshape", x, np.array([0, extents[0], -1]))
+        x = add("Pad", x, np.array([0, 0, 0, 0, 0, -pixels % block]))
+    x = add("Reshape", x, np.array([0, block, extents[0], -1]))
+    x = add("Mul", x, x) if squared else x
+    kernel = blocked_weight(np.broadcast_to(band.reshape(1, 1, -1, 1), (block, 1, len(band), 1)), block)
+    sizes = {"kernel_shape": [len(band), 1], "pads": [half, 0, half, 0], "group": block}
+    x = add("Conv", x, kernel, np.full(block, bias, np.float32), domain=DOMAIN, **sizes)
+    if pixels % block:
+        x = add("Reshape", x, np.array([0, extents[0], -1]))
+        x = add("Slice", x, *(np.array([number]) for number in (0, pixels, 2)))
+    add("Reshape", x, np.array([0, *extents]))
+    nodes[-1].output[0] = name
     return nodes
 
 

@@ -34,7 +34,7 @@ def domains(
     bias: Any = None,
     image: tuple[int | str, ...] = (6, 8),
 ) -> list[tuple[str, str]]:
-    """Domain and type of the nodes afterwards; checks values for two batch extents."""
+    """Domain and type of the nodes afterwards; checks values for three batch extents, one of them 0."""
     weight = band([0.1, 0.2, 0.5, 0.3, 0.4]) if weight is None else weight
     bias = np.full(len(weight), 2.0) if bias is None else bias
     graph = helper.make_graph(
@@ -51,7 +51,7 @@ def domains(
     sessions = [
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]) for m in (before, after)
     ]
-    for batch in (1, 3):
+    for batch in (1, 3, 0):
         extents = [extent if isinstance(extent, int) else 8 for extent in image]
         x = RANDOM.standard_normal((batch, weight.shape[1], *extents)).astype(np.float32)
         expected, got = (session.run(None, {"x": x})[0] for session in sessions)

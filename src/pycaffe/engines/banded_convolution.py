@@ -79,17 +79,18 @@ def _channel_taps(model: Any, node: Any, band: FloatArray, bias: float, extents:
         return output
 
     squared = next((m.input[0] for m in model.graph.node if m.output[0] == source and _is_square(m)), None)
-    x, pixels = squared or source, math.prod(extents[1:])
+    x, channels, pixels = squared or source, extents[0], math.prod(extents[1:])
+    blocks = -(-pixels // block)  # 0 copies the batch's extent, which may be 0: so none is left open
     if pixels % block:
-        x = add("Reshape", x, np.array([0, extents[0], -1]))
+        x = add("Reshape", x, np.array([0, channels, pixels]))
         x = add("Pad", x, np.array([0, 0, 0, 0, 0, -pixels % block]))
-    x = add("Reshape", x, np.array([0, block, extents[0], -1]))
+    x = add("Reshape", x, np.array([0, block, channels, blocks]))
     x = add("Mul", x, x) if squared else x
     kernel = blocked_weight(np.broadcast_to(band.reshape(1, 1, -1, 1), (block, 1, len(band), 1)), block)
     sizes = {"kernel_shape": [len(band), 1], "pads": [half, 0, half, 0], "group": block}
     x = add("Conv", x, kernel, np.full(block, bias, np.float32), domain=DOMAIN, **sizes)
     if pixels % block:
-        x = add("Reshape", x, np.array([0, extents[0], -1]))
+        x = add("Reshape", x, np.array([0, channels, blocks * block]))
         x = add("Slice", x, *(np.array([number]) for number in (0, pixels, 2)))
     add("Reshape", x, np.array([0, *extents]))
     nodes[-1].output[0] = name

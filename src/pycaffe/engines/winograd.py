@@ -214,7 +214,7 @@ class _BlockedGraph:
         operands = [x, weight, *self._bias(node.input[2:], outputs, ONE, window)]
         attributes = {"kernel_shape": [1, c.taps[1]], "pads": [0, c.pads[1], 0, c.pads[3]], "group": window * c.group}
         x = self._add("Conv", operands, domain=DOMAIN, **attributes)
-        x = self._reshape(x, [0, window, -1])
+        x = self._reshape(x, [0, window, outputs * down * c.width])
         x = self._add("MatMul", [self._constant(f"output{c.taps[0]}", output), x])
         x = self._reshape(x, [0, TILE, outputs // block_size() * down, row])
         x = self._add("Transpose", [x], perm=[0, 2, 1, 3])
@@ -233,11 +233,12 @@ class _BlockedGraph:
         weight = self._weight(node.input[1], kernel, (window**2 * outputs, c.channels, 1, 1), "tiles")
         operands = [x, weight, *self._bias(node.input[2:], outputs, ONE * window + ONE, window**2)]
         x = self._add("Conv", operands, domain=DOMAIN, kernel_shape=[1, 1], group=window**2 * c.group)
-        x = self._reshape(x, [0, window**2, -1])
+        pixels = outputs * -(-c.height // TILE) * -(-c.width // TILE)  # of all outputs, one of each tile
+        x = self._reshape(x, [0, window**2, pixels])
         x = self._add("MatMul", [self._constant(f"tile{c.taps[0]}", np.kron(output, output)), x])
         # Pixels that are blocks of channels come to their places; a Gather, other than a Transpose, uses all threads.
         places = self._constant(f"places{outputs}x{c.height}x{c.width}", _places(c, outputs // block_size()))
-        x = self._add("Gather", [self._reshape(x, [0, -1, block_size()]), places], axis=1)
+        x = self._add("Gather", [self._reshape(x, [0, TILE**2 * pixels // block_size(), block_size()]), places], axis=1)
         self._finish(node.output[0], self._reshape(x, [-1, outputs, c.height, c.width]), outputs)
 
     def follow(self, node: Any) -> None:

@@ -9,7 +9,6 @@ of the ordinary session from then on, until nobody has looked for a while.
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections import OrderedDict
@@ -188,7 +187,8 @@ class CompiledSegment:
     def runner(self, wanted: Wanted) -> Callable[[dict[str, FloatArray]], list[FloatArray]]:
         """What `run` does for these blobs at present: from inputs to the values that come out, in the same order."""
         session, segment = self._session(wanted)
-        return functools.partial(session.run, [name for name, _ in segment.outputs])
+        names = [name for name, _ in segment.outputs]
+        return lambda inputs: session.run(names, inputs)
 
     def run_again(self, inputs: dict[str, FloatArray], blobs: list[int]) -> dict[int, FloatArray]:
         """Values of `blobs` with the parameters as they were at the run that they are missing from."""

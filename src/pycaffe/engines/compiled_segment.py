@@ -184,12 +184,6 @@ class CompiledSegment:
         results = session.run([name for name, _ in segment.outputs], inputs)
         return {blob: array for (_, blob), array in zip(segment.outputs, results)}
 
-    def runner(self, wanted: Wanted) -> Callable[[dict[str, FloatArray]], list[FloatArray]]:
-        """What `run` does for these blobs at present: from inputs to the values that come out, in the same order."""
-        session, segment = self._session(wanted)
-        names = [name for name, _ in segment.outputs]
-        return lambda inputs: session.run(names, inputs)
-
     def run_again(self, inputs: dict[str, FloatArray], blobs: list[int]) -> dict[int, FloatArray]:
         """Values of `blobs` with the parameters as they were at the run that they are missing from."""
         session, segment = self._session(frozenset(self.lowered.made), again=True)

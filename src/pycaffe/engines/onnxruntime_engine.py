@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pycaffe.blob import Blob, FloatArray, Shape, Storage, structure_changes
+from pycaffe.blob import FloatArray, Shape, structure_changes
 from pycaffe.engines.compiled_segment import CompiledSegment, PendingRun
 from pycaffe.engines.overwritten import OverwrittenValues
 from pycaffe.engines.segment import LoweredSegment, Segment, SegmentNotLowerable, shapes_for_batch
@@ -53,16 +53,12 @@ class _Plan:
 class _LastRun:
     """The last forward of a range. Where nothing but input values changed since, the next one looks at no other blob.
 
-    For SqueezeNet the looks cost 0.2 ms of a forward of 4 ms (benchmarks/bench_overhead.py). What a repetition needs is
-    here at hand: a session's run leaves nothing of Python in the caches, and each step costs microseconds.
+    For SqueezeNet the looks cost 0.2 ms of a forward of 4 ms (benchmarks/bench_overhead.py).
     """
 
     compiled: CompiledSegment
     changes: int
     pending: PendingRun | None
-    run: Callable[[dict[str, FloatArray]], list[FloatArray]]
-    inputs: list[tuple[str, Blob]]
-    outputs: list[Storage]  # in the order of what `run` returns
 
     def can_repeat(self) -> bool:
         return self.changes == structure_changes() and (self.pending is None or not self.pending.fetched)
@@ -159,19 +155,15 @@ class OnnxRuntimeEngine:
         last = self._last_runs.get((start, end))
         if last is None or not last.can_repeat() or last.compiled.threads != self._thread_count():
             return False
-        inputs = {name: blob.raw_data() for name, blob in last.inputs}
+        inputs = {name: self.graph.blobs[i].raw_data() for name, i in last.compiled.lowered.inputs}
         if not last.can_repeat():  # reading an input may have fetched it from this very run
             return False
         copies = last.compiled.copies(inputs) if last.pending is not None else None
-        try:
-            results = last.run(inputs)
-        except Exception as error:
-            self._raise_located(error, start)
-            raise
+        results = self._run_located(last.compiled, inputs, last.compiled.base)
         if last.pending is not None and copies is not None:
             last.pending.renew(copies)
-        for storage, array in zip(last.outputs, results):
-            storage.put(array)
+        for i, array in results.items():
+            self.graph.blobs[i].data_storage.put(array)
         return True
 
     def _find(self, start: int, end: int) -> _Plan:
@@ -296,12 +288,7 @@ class OnnxRuntimeEngine:
 
     def _run_session(self, compiled: CompiledSegment, inputs: dict[str, FloatArray]) -> None:
         blobs = self.graph.blobs
-        wanted = compiled.wanted()
-        try:
-            results = compiled.run(inputs, wanted)
-        except Exception as error:
-            self._raise_located(error, compiled.lowered.start)
-            raise
+        results = self._run_located(compiled, inputs, compiled.wanted())
         missing = [i for i in compiled.lowered.made if i not in results]
         pending = PendingRun(compiled, compiled.copies(inputs), missing, self._lock) if missing else None
         if pending is not None:
@@ -316,11 +303,7 @@ class OnnxRuntimeEngine:
         """Keeps what `_repeat` needs, where the next forward can be a repetition."""
         key = (compiled.lowered.start, compiled.lowered.end)
         if compiled.is_quiet() and results.keys() == compiled.base and not self.overwritten:
-            blobs = self.graph.blobs
-            inputs = [(name, blobs[i]) for name, i in compiled.lowered.inputs]
-            outputs = [blobs[i].data_storage for i in results]
-            run = compiled.runner(compiled.base)
-            self._last_runs[key] = _LastRun(compiled, structure_changes(), pending, run, inputs, outputs)
+            self._last_runs[key] = _LastRun(compiled, structure_changes(), pending)
         else:
             self._last_runs.pop(key, None)
 
@@ -329,17 +312,22 @@ class OnnxRuntimeEngine:
         for pending in list(self._pending):
             pending.fetch()
 
-    def _raise_located(self, error: Exception, start: int) -> None:
-        """Raises onnxruntime's error of a run that began at layer `start` as ours: it names a node, thus a layer."""
-        if not type(error).__module__.startswith("onnxruntime"):
-            return
-        named = re.search(r"Name:'([^']*)'", str(error))
-        layer = named.group(1).rpartition("/")[0] if named else ""
-        index = next((i for i, node in enumerate(self.graph.nodes) if node.name == layer), None)
-        if index is not None:
-            self._let_layers_say(start, index)
-        where = "" if index is None else f" In {self.graph.nodes[index].where}, layer {layer!r}."
-        raise InputError(f"A value is outside of what the layer takes: {error}.{where}") from error
+    def _run_located(
+        self, compiled: CompiledSegment, inputs: dict[str, FloatArray], wanted: frozenset[int]
+    ) -> dict[int, FloatArray]:
+        """A run whose errors are ours: onnxruntime's name a node, which is named by its layer."""
+        try:
+            return compiled.run(inputs, wanted)
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            named = re.search(r"Name:'([^']*)'", str(error))
+            layer = named.group(1).rpartition("/")[0] if named else ""
+            index = next((i for i, node in enumerate(self.graph.nodes) if node.name == layer), None)
+            if index is not None:
+                self._let_layers_say(compiled.lowered.start, index)
+            where = "" if index is None else f" In {self.graph.nodes[index].where}, layer {layer!r}."
+            raise InputError(f"A value is outside of what the layer takes: {error}.{where}") from error
 
     def _let_layers_say(self, start: int, end: int) -> None:
         """Raises what the layers themselves find wrong: a label, say, where onnxruntime speaks of an index tensor."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pycaffe.engines import openvino_session
-from pycaffe.engines.blocked_layout import block_size
 from pycaffe.engines.openvino_session import has_native_bfloat16
+from pycaffe.engines.rewrites.blocked_layout import block_size
 from pycaffe.errors import MissingExtra, NetError
 from pycaffe.images import ImagePreprocess
 from pycaffe.net import TRAIN, Net

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from pycaffe.blob import FloatArray
-from pycaffe.engines.banded_convolution import use_channel_taps
-from pycaffe.engines.early_strides import move_strides_up
-from pycaffe.engines.fold_batch_norm import Values, fold_batch_norms
+from pycaffe.engines.rewrites.banded_convolution import use_channel_taps
+from pycaffe.engines.rewrites.early_strides import move_strides_up
+from pycaffe.engines.rewrites.fold_batch_norm import Values, fold_batch_norms
+from pycaffe.engines.rewrites.split_concat import split_concatenations
+from pycaffe.engines.rewrites.winograd import use_winograd
 from pycaffe.engines.runtime import load_onnxruntime, runs_on
 from pycaffe.engines.segment import Segment
-from pycaffe.engines.split_concat import split_concatenations
-from pycaffe.engines.winograd import use_winograd
 from pycaffe.errors import DeviceError
 
 __all__ = ["create_session"]

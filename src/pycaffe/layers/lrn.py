@@ -79,7 +79,8 @@ class LRNLayer(Layer):
     def _lower_across(self, g: Lowering, x: str) -> str:
         """The divisor's base, k + alpha / n * energy, as a 1 x 1 convolution with a banded matrix over the squares.
 
-        onnxruntime's own LRN takes half of GoogLeNet's time (benchmarks/bench_inference.py).
+        onnxruntime's own LRN takes half of GoogLeNet's time (benchmarks/bench_inference.py). On a CPU a session
+        leaves out the zeros around the band (engines/rewrites/banded_convolution.py).
         """
         channels = self.bottom_shapes[0][1]
         weight = g.constant(self._band(channels).reshape(channels, channels, 1, 1))

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from pycaffe.engines.early_strides import move_strides_up
+from pycaffe.engines.rewrites.early_strides import move_strides_up
 
 RANDOM = np.random.default_rng(5)
 CHANNELS = 4

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pycaffe.engines.split_concat import split_concatenations
+from pycaffe.engines.rewrites.split_concat import split_concatenations
 
 RANDOM = np.random.default_rng(7)
 

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pycaffe.engines import winograd
-from pycaffe.engines.blocked_layout import block_size
-from pycaffe.engines.winograd import Convolution, best_form, use_winograd, winograd_matrices
+from pycaffe.engines.rewrites import winograd
+from pycaffe.engines.rewrites.blocked_layout import block_size
+from pycaffe.engines.rewrites.winograd import Convolution, best_form, use_winograd, winograd_matrices
 
 RANDOM = np.random.default_rng(11)
 CHANNELS, OUTPUTS = 32, 64  # whole blocks, in two groups too

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pycaffe.engines import blocked_layout
-from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight
+from pycaffe.engines.rewrites import blocked_layout
+from pycaffe.engines.rewrites.blocked_layout import DOMAIN, block_size, blocked_weight
 
 RANDOM = np.random.default_rng(5)
 

@@ -9,7 +9,7 @@ for Convolutional Neural Networks, 2015, in one direction). m = 4: 6 rows in pla
 
 In ONNX: Bᵀ as n depthwise convolutions of stride m, all n products as one convolution in groups, Aᵀ as a product of
 matrices. All of it, and activations and poolings between such convolutions, stay in onnxruntime's blocked layout
-(`pycaffe.engines.blocked_layout`): the m rows come to their places as long pieces, and nothing is reordered between.
+(`blocked_layout.py`): the m rows come to their places as long pieces, and nothing is reordered between.
 
 In tiles, along height and width, half of the multiplications is saved again: n² products of single pixels. But pixels
 have to be put in place one by one, and the weights take four times the memory of those that were given. Which of the
@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pycaffe.blob import FloatArray
-from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight, import_domain
-from pycaffe.engines.fold_batch_norm import Values, drop_unused
-from pycaffe.engines.value_shapes import value_shapes
+from pycaffe.engines.rewrites.blocked_layout import DOMAIN, block_size, blocked_weight, import_domain
+from pycaffe.engines.rewrites.fold_batch_norm import Values, drop_unused
+from pycaffe.engines.rewrites.value_shapes import value_shapes
 
 __all__ = ["Convolution", "best_form", "use_winograd", "winograd_matrices"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycaffe.engines.value_shapes import value_shapes
+from pycaffe.engines.rewrites.value_shapes import value_shapes
 
 __all__ = ["move_strides_up"]
 

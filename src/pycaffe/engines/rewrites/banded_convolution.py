@@ -4,7 +4,7 @@
 
 LRN lowers to such a convolution (layers/lrn.py), which onnxruntime computes as any other: 192 multiplications where 5
 would do. But with channels as the height of an image, and pixels in blocks as its channels, it is a depthwise
-convolution of 5×1 in onnxruntime's blocked layout (`pycaffe.engines.blocked_layout`), and no number has to move:
+convolution of 5×1 in onnxruntime's blocked layout (`blocked_layout.py`), and no number has to move:
 
     (N, C, H, W) in memory is [N][C][H W / block][block], a blocked image (N, block, C, H W / block)
 
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from pycaffe.blob import FloatArray
-from pycaffe.engines.blocked_layout import DOMAIN, block_size, blocked_weight, import_domain
-from pycaffe.engines.fold_batch_norm import drop_unused
-from pycaffe.engines.value_shapes import value_shapes
+from pycaffe.engines.rewrites.blocked_layout import DOMAIN, block_size, blocked_weight, import_domain
+from pycaffe.engines.rewrites.fold_batch_norm import drop_unused
+from pycaffe.engines.rewrites.value_shapes import value_shapes
 
 __all__ = ["use_channel_taps"]
 

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pycaffe.engines.banded_convolution import use_channel_taps
-from pycaffe.engines.blocked_layout import DOMAIN
+from pycaffe.engines.rewrites.banded_convolution import use_channel_taps
+from pycaffe.engines.rewrites.blocked_layout import DOMAIN
 
 RANDOM = np.random.default_rng(12)
 CHANNELS = 24
@@ -75,9 +75,8 @@ def test_squares_are_computed_in_the_new_shape() -> None:
 
 
 def test_two_of_them() -> None:
-    assert (
-        domains(SQUARE, conv("a", "b"), helper.make_node("Relu", ["b"], ["c"]), conv("c", "y")).count(CHANGED[1]) == 2
-    )
+    relu = helper.make_node("Relu", ["b"], ["c"])
+    assert domains(SQUARE, conv("a", "b"), relu, conv("c", "y")).count(CHANGED[1]) == 2
 
 
 @pytest.mark.parametrize("image", [(5, 5), (1, 1), (3, 17)])

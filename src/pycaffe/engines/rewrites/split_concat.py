@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pycaffe.engines.value_shapes import value_shapes
+from pycaffe.engines.rewrites.value_shapes import value_shapes
 
 __all__ = ["split_concatenations"]
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pycaffe.engines.fold_batch_norm import fold_batch_norms
+from pycaffe.engines.rewrites.fold_batch_norm import fold_batch_norms
 from pycaffe.engines.segment import Segment, lower_segment
 from pycaffe.engines.session import create_session
 from pycaffe.net import Net

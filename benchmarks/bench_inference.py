@@ -6,8 +6,10 @@ several such processes for each, and all figures are medians over processes of m
 A process ends before the next begins, which bounds memory. All of it takes hours; the bars need `--threads 2`.
 
     bench_inference.py [--nets caffenet,vgg16] [--batches 1,8] [--threads 2] [--processes 5] [--quick]
+    bench_inference.py --report
 
-Results go to files/inference.json beside this script, for plot.py; a run replaces the cases that it measured.
+Results go to files/inference.json beside this script, for plot.py; a run replaces the cases that it measured, and
+`--report` prints all that are there, so that nets may be measured in several runs.
 """
 
 from __future__ import annotations
@@ -25,19 +27,34 @@ RESULTS = FILES / "inference.json"
 HERE = pathlib.Path(__file__).parent
 PEERS = ("opencv", "openvino", "onnxruntime")
 QUICK_NETS = ("caffenet", "googlenet", "squeezenet_v1_1", "resnet50")
+HEAD = f"{'net':16} batch threads  pycaffe ms {'':16}  times as fast as ...   of peak"
 
 Cases = dict[Case, list[dict[str, Any]]]
 
 
 def main() -> None:
     options = parse()
+    if options.report:
+        cases = read_results()
+        if not cases:
+            raise SystemExit(f"No results in {RESULTS}: run bench_inference.py first.")
+        print(HEAD)
+        for case, processes in cases.items():
+            print(row(case, processes))
+        report(cases)
+    else:
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Runs the processes of all cases that were asked for."""
     cases: Cases = {}
     for name in options.nets:
         net_files(name)
         straightforward_file(name)
     for case in [(n, b, t) for n in options.nets for b in options.batches for t in options.threads]:
         cases[case] = []
-    print(f"{'net':16} batch threads  pycaffe ms {'':16}  times as fast as ...   of peak")
+    print(HEAD)
     for number in range(options.processes):  # whole rounds of all cases: a slow hour is nobody's alone
         for (name, batch, threads), processes in cases.items():
             command = [str(HERE / "one_case.py"), name, str(batch), str(threads), str(options.seconds)]
@@ -56,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=integers)
     parser.add_argument("--processes", type=int)
     parser.add_argument("--seconds", type=float, help="about how long a process measures")
+    parser.add_argument("--report", action="store_true", help="measure nothing, print what earlier runs measured")
     options = parser.parse_args()
     quick = options.quick
     options.nets = options.nets or list(QUICK_NETS if quick else NETS)

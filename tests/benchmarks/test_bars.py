@@ -84,6 +84,20 @@ def test_report_and_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "held              3 (bar 1.5)  OpenCV's time / pycaffe's, each net" in text
 
 
+def test_what_several_runs_measured_is_reported_together(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_inference, "RESULTS", tmp_path / "inference.json")
+    monkeypatch.setattr("sys.argv", ["bench_inference.py", "--report"])
+    with pytest.raises(SystemExit, match=r"No results in .*: run bench_inference"):
+        bench_inference.main()
+    for net, times in (("vgg16", 2), ("lenet", 8)):
+        runs = [process(1, opencv=times, onnxruntime=1, openvino=1)]
+        bench_inference.write_results({(net, 1, 2): runs})
+    bench_inference.main()
+    assert "geometric mean over 2 nets, batch 1, 2 thread(s): opencv 4, " in capsys.readouterr().out
+
+
 def test_the_plot_has_a_chart_for_each_batch(tmp_path: pathlib.Path) -> None:
     import matplotlib.image
 
